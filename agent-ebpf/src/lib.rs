@@ -1,0 +1,1 @@
+//! The eBPF objects and typed access to their maps

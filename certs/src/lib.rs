@@ -1,0 +1,1 @@
+//! Certificate authority, leaves, trust bundles, principals, TLS configurations

@@ -1,0 +1,1 @@
+//! Cilium's clustermesh contract, sessions to remote clusters, mirror, liveness, join

@@ -1,0 +1,1 @@
+//! Shutdown, drain, readiness, admin HTTP, telemetry. Knows no mesh word

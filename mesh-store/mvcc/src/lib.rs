@@ -1,0 +1,1 @@
+//! Pure etcd semantics: apply(Command) -> (Response, Vec<Event>). No I/O, no clock

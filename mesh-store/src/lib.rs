@@ -1,0 +1,1 @@
+//! The Raft-replicated store and its etcd v3 services

@@ -1,0 +1,2 @@
+//! Per node: the merged view into eBPF maps, routes and tunnels
+fn main() {}

@@ -1,0 +1,2 @@
+//! Build, test, demo and bench commands of the project
+fn main() {}
