@@ -1,1 +1,12 @@
-//! The project's own protocol: agent stream, admin API, join
+//! The project's own protocol: agent stream, admin API, join.
+//!
+//! Owns the `.proto` files, their generated code ([`v1`]) and the conversions to `mesh-types` ([`convert`]). A message
+//! that does not convert is an error that names the field; nothing is guessed.
+
+pub mod convert;
+
+/// Generated from `proto/isthmus/v1`.
+#[allow(clippy::all, clippy::pedantic, unreachable_pub, unused_qualifications, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("isthmus.v1");
+}
