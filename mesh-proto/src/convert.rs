@@ -3,6 +3,7 @@
 mod from_wire;
 mod to_wire;
 
+use std::fmt;
 use std::net::IpAddr;
 
 pub use from_wire::{address, prefix};
@@ -15,15 +16,15 @@ pub enum Error {
     Address { field: &'static str, len: usize },
     #[error("{field}: prefix length {length} is too long for {address}")]
     Prefix { field: &'static str, address: IpAddr, length: u32 },
-    #[error("{field}: {value:?} is not valid")]
-    Value { field: &'static str, value: String, source_text: String },
+    #[error("{field}: {value:?} is not valid: {why}")]
+    Value { field: &'static str, value: String, why: String },
     #[error("{field} is missing")]
     Missing { field: &'static str },
 }
 
 impl Error {
-    fn value(field: &'static str, value: impl ToString, why: &impl ToString) -> Self {
-        Self::Value { field, value: value.to_string(), source_text: why.to_string() }
+    fn value(field: &'static str, value: &dyn fmt::Display, why: &dyn fmt::Display) -> Self {
+        Self::Value { field, value: value.to_string(), why: why.to_string() }
     }
 }
 

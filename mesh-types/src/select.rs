@@ -54,7 +54,11 @@ pub fn select<C: Candidate>(consumer: Consumer<'_>, backends: &[C]) -> Vec<usize
         Affinity::Remote if active(&remote) || local.is_empty() => remote,
         Affinity::Remote => local,
     };
-    if active(&pool) { pool.into_iter().filter(|i| backends[*i].state() == BackendState::Active).collect() } else { pool }
+    if active(&pool) {
+        pool.into_iter().filter(|i| backends[*i].state() == BackendState::Active).collect()
+    } else {
+        pool
+    }
 }
 
 #[cfg(test)]
@@ -89,11 +93,14 @@ mod tests {
             .collect()
     }
 
+    /// What it shows, the consumer's settings, the backends, the chosen indices.
+    type Case = (&'static str, Option<(bool, Affinity)>, &'static str, &'static [usize]);
+
     #[test]
     fn selection_follows_ciliums_flow_chart() {
         use Affinity::{Local, None as NoAffinity, Remote};
         let here = ClusterName::new("here").unwrap();
-        let table: &[(&str, Option<(bool, Affinity)>, &str, &[usize])] = &[
+        let table: &[Case] = &[
             ("not global: local only", Some((false, NoAffinity)), "l+ r+", &[0]),
             ("not global without local backends: none", Some((false, NoAffinity)), "r+", &[]),
             ("global, none: both", Some((true, NoAffinity)), "l+ r+ r+", &[0, 1, 2]),

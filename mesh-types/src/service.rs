@@ -76,7 +76,8 @@ pub const GLOBAL: [&str; 3] = ["mesh.isthmus.io/global", "service.cilium.io/glob
 /// See [`GLOBAL`].
 pub const SHARED: [&str; 3] = ["mesh.isthmus.io/shared", "service.cilium.io/shared", "io.cilium/shared-service"];
 /// See [`GLOBAL`].
-pub const AFFINITY: [&str; 3] = ["mesh.isthmus.io/affinity", "service.cilium.io/affinity", "io.cilium/service-affinity"];
+pub const AFFINITY: [&str; 3] =
+    ["mesh.isthmus.io/affinity", "service.cilium.io/affinity", "io.cilium/service-affinity"];
 /// Annotations of the design that this version refuses by name.
 pub const UNSUPPORTED: [&str; 2] = ["mesh.isthmus.io/failover", "mesh.isthmus.io/weights"];
 
@@ -164,7 +165,8 @@ mod tests {
         let private = annotations(&[("io.cilium/global-service", "true"), ("mesh.isthmus.io/shared", "false")]);
         let private = GlobalSettings::from_annotations(&private).unwrap();
         assert!(private.global && !private.shared);
-        let only_shared = GlobalSettings::from_annotations(&annotations(&[("service.cilium.io/shared", "true")])).unwrap();
+        let only_shared =
+            GlobalSettings::from_annotations(&annotations(&[("service.cilium.io/shared", "true")])).unwrap();
         assert!(!only_shared.global && !only_shared.shared);
     }
 

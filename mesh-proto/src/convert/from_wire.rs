@@ -41,15 +41,15 @@ fn prefixes(field: &'static str, list: &[v1::Prefix]) -> Result<Vec<IpNet>, Erro
 }
 
 fn cluster_name(field: &'static str, name: &str) -> Result<ClusterName, Error> {
-    ClusterName::new(name).map_err(|e| Error::value(field, name, &e))
+    ClusterName::new(name).map_err(|e| Error::value(field, &name, &e))
 }
 
 fn cluster_id(field: &'static str, id: u32) -> Result<ClusterId, Error> {
-    ClusterId::new(id).map_err(|e| Error::value(field, id, &e))
+    ClusterId::new(id).map_err(|e| Error::value(field, &id, &e))
 }
 
 fn port(field: &'static str, port: u32) -> Result<u16, Error> {
-    u16::try_from(port).map_err(|e| Error::value(field, port, &e))
+    u16::try_from(port).map_err(|e| Error::value(field, &port, &e))
 }
 
 fn named_ports(field: &'static str, list: &[v1::NamedPort]) -> Result<Vec<NamedPort>, Error> {
@@ -59,7 +59,7 @@ fn named_ports(field: &'static str, list: &[v1::NamedPort]) -> Result<Vec<NamedP
                 6 => Protocol::Tcp,
                 17 => Protocol::Udp,
                 132 => Protocol::Sctp,
-                other => return Err(Error::value(field, other, &"protocol must be 6, 17 or 132")),
+                other => return Err(Error::value(field, &other, &"protocol must be 6, 17 or 132")),
             };
             Ok(NamedPort { name: p.name.clone(), protocol, port: port(field, p.port)? })
         })
@@ -76,7 +76,7 @@ impl TryFrom<i32> for WireEncryption {
         match v1::Encryption::try_from(value) {
             Ok(v1::Encryption::Wireguard) => Ok(Self(Encryption::Wireguard)),
             Ok(v1::Encryption::None) => Ok(Self(Encryption::None)),
-            Err(e) => Err(Error::value("encryption", value, &e)),
+            Err(e) => Err(Error::value("encryption", &value, &e)),
         }
     }
 }
@@ -90,18 +90,14 @@ impl TryFrom<v1::Node> for Node {
             0 => None,
             len => Some(
                 <[u8; 32]>::try_from(&n.wireguard_key[..])
-                    .map_err(|e| Error::value("node.wireguard_key", format!("{len} bytes"), &e))?,
+                    .map_err(|e| Error::value("node.wireguard_key", &format!("{len} bytes"), &e))?,
             ),
         };
         Ok(Self {
             cluster: cluster_name("node.cluster", &n.cluster)?,
             cluster_id: cluster_id("node.cluster_id", n.cluster_id)?,
             name: NodeName(n.name),
-            internal_ips: n
-                .internal_ips
-                .iter()
-                .map(|a| address("node.internal_ips", a))
-                .collect::<Result<_, _>>()?,
+            internal_ips: n.internal_ips.iter().map(|a| address("node.internal_ips", a)).collect::<Result<_, _>>()?,
             pod_cidrs: prefixes("node.pod_cidrs", &n.pod_cidrs)?,
             wireguard_key: key,
             wireguard_port: port("node.wireguard_port", n.wireguard_port)?,
@@ -115,7 +111,7 @@ fn service(s: v1::Service) -> Result<Service, Error> {
         Ok(v1::Affinity::None) => Affinity::None,
         Ok(v1::Affinity::Local) => Affinity::Local,
         Ok(v1::Affinity::Remote) => Affinity::Remote,
-        Err(e) => return Err(Error::value("service.affinity", s.affinity, &e)),
+        Err(e) => return Err(Error::value("service.affinity", &s.affinity, &e)),
     };
     let frontends = s
         .frontends
@@ -142,7 +138,7 @@ fn backend(b: v1::Backend) -> Result<ServiceBackend, Error> {
         Ok(v1::BackendState::Active) => BackendState::Active,
         Ok(v1::BackendState::Terminating) => BackendState::Terminating,
         Ok(v1::BackendState::NotReady) => BackendState::NotReady,
-        Err(e) => return Err(Error::value("backend.state", b.state, &e)),
+        Err(e) => return Err(Error::value("backend.state", &b.state, &e)),
     };
     Ok(ServiceBackend {
         cluster: cluster_name("backend.cluster", &b.cluster)?,
@@ -157,7 +153,7 @@ fn backend(b: v1::Backend) -> Result<ServiceBackend, Error> {
 }
 
 fn labels(text: &str) -> Result<LabelSet, Error> {
-    LabelSet::parse_sorted_list(text).map_err(|e| Error::value("identity.labels", text, &e))
+    LabelSet::parse_sorted_list(text).map_err(|e| Error::value("identity.labels", &text, &e))
 }
 
 impl TryFrom<v1::Object> for Object {
