@@ -1,1 +1,14 @@
-//! The Raft-replicated store and its etcd v3 services
+//! The store of one cluster: replicated by Raft, durable, with etcd's semantics and etcd's gRPC API.
+//!
+//! ```text
+//!  etcd clients --> etcd/ (gRPC services) --+
+//!                                           +--> trait Store (backend.rs) --> raft/ (embedded) --> mvcc
+//!  callers in this process -----------------+                                      |
+//!                                                                                  +--> fjall log, snapshot files
+//! ```
+
+pub mod backend;
+
+pub use backend::Store;
+/// The words of requests, responses and events.
+pub use mesh_store_mvcc as mvcc;

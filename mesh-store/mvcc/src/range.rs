@@ -1,0 +1,77 @@
+//! Reading a range the way etcd does, quirks of order and limit included.
+
+use crate::keyspace::Keyspace;
+use crate::{Error, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
+
+/// What a read may look at.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) keyspace: &'a Keyspace,
+    /// The newest revision that can be seen; inside a transaction that has changed something, its own.
+    pub(crate) revision: i64,
+    pub(crate) compacted: i64,
+}
+
+/// Refuses a request that could never be answered, whatever the state.
+pub(crate) fn check(request: &RangeRequest) -> Result<(), Error> {
+    if request.range.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
+}
+
+/// Refuses revisions that are not there.
+pub(crate) fn check_revision(request: &RangeRequest, revision: i64, compacted: i64) -> Result<(), Error> {
+    if request.revision > revision {
+        return Err(Error::FutureRevision);
+    }
+    if request.revision > 0 && request.revision < compacted {
+        return Err(Error::Compacted { compact_revision: compacted });
+    }
+    Ok(())
+}
+
+pub(crate) fn read(view: View<'_>, request: &RangeRequest) -> Result<RangeResponse, Error> {
+    check_revision(request, view.revision, view.compacted)?;
+    let at = if request.revision > 0 { request.revision } else { view.revision };
+    let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    // etcd pushes the limit down unless an order is named: a sort target without an order sorts only the first page.
+    let fetch = if request.sort_order != SortOrder::None || request.has_filters() {
+        usize::MAX
+    } else {
+        limit.saturating_add(1)
+    };
+
+    let mut count = 0_usize;
+    let mut found: Vec<&KeyValue> = Vec::new();
+    for kv in view.keyspace.scan(&request.range, at) {
+        count += 1;
+        if !request.count_only && found.len() < fetch && request.admits(kv) {
+            found.push(kv);
+        }
+    }
+    sort(&mut found, request);
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let kvs = found.into_iter().map(|kv| if request.keys_only { without_value(kv) } else { kv.clone() }).collect();
+    Ok(RangeResponse { revision: view.revision, kvs, more, count: i64::try_from(count).unwrap_or(i64::MAX) })
+}
+
+fn without_value(kv: &KeyValue) -> KeyValue {
+    KeyValue { value: bytes::Bytes::new(), key: kv.key.clone(), ..*kv }
+}
+
+fn sort(found: &mut [&KeyValue], request: &RangeRequest) {
+    let order = match (request.sort_order, request.sort_target) {
+        (SortOrder::None, SortTarget::Key) => return,
+        (SortOrder::None, _) => SortOrder::Ascend,
+        (order, _) => order,
+    };
+    match request.sort_target {
+        SortTarget::Key => {}
+        SortTarget::Version => found.sort_by_key(|kv| kv.version),
+        SortTarget::Create => found.sort_by_key(|kv| kv.create_revision),
+        SortTarget::Mod => found.sort_by_key(|kv| kv.mod_revision),
+        SortTarget::Value => found.sort_by(|a, b| a.value.cmp(&b.value)),
+    }
+    if order == SortOrder::Descend {
+        found.reverse();
+    }
+}

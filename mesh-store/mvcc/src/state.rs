@@ -1,0 +1,196 @@
+//! The whole store as one value, and the only function that changes it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::History;
+use crate::keyspace::{Keyspace, Record};
+use crate::lease::Leases;
+use crate::range::{self, View};
+use crate::{
+    Command, Error, EventBatch, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
+    Response,
+};
+
+mod write;
+
+use write::Write;
+
+/// An empty store is at revision 1, as etcd's is: the first change makes revision 2.
+const EMPTY_REVISION: i64 = 1;
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Applied {
+    pub result: Result<Response, Error>,
+    /// The events of the revision that the command made; empty when it made none.
+    pub events: EventBatch,
+}
+
+#[derive(Clone, Debug)]
+pub struct State {
+    revision: i64,
+    /// 0 until the first compaction.
+    compacted: i64,
+    keyspace: Keyspace,
+    leases: Leases,
+    history: History,
+}
+
+/// The state as a snapshot holds it: history is not stored apart, it follows from the kept versions of the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    revision: i64,
+    compacted: i64,
+    leases: Vec<(LeaseId, i64)>,
+    leases_chosen: u64,
+    keys: Vec<Vec<Record>>,
+}
+
+impl Image {
+    /// The revision of the state that the image was taken of.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            revision: EMPTY_REVISION,
+            compacted: 0,
+            keyspace: Keyspace::default(),
+            leases: Leases::default(),
+            history: History::starting_at(EMPTY_REVISION + 1),
+        }
+    }
+}
+
+impl State {
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The revision last compacted at, 0 for none: reads and watches below it are refused.
+    pub fn compact_revision(&self) -> i64 {
+        self.compacted
+    }
+
+    /// Keys that exist now.
+    pub fn key_count(&self) -> usize {
+        self.keyspace.live()
+    }
+
+    /// Roughly the bytes that all kept versions take.
+    pub fn bytes_in_use(&self) -> usize {
+        self.keyspace.bytes()
+    }
+
+    /// How many revisions the history holds.
+    pub fn history_len(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Applies one command. The same commands in the same order give the same state everywhere.
+    pub fn apply(&mut self, command: Command) -> Applied {
+        let mut write = Write::begin(self);
+        let result = match command {
+            Command::Put(request) => write.put(request).map(Response::Put),
+            Command::DeleteRange(request) => write.delete_range(&request).map(Response::DeleteRange),
+            Command::Txn(request) => write.txn(request).map(Response::Txn),
+            Command::LeaseRevoke { id } => write.revoke(id).map(|revision| Response::LeaseRevoke { revision }),
+            Command::LeaseGrant { id, ttl } => {
+                return Applied { result: self.grant(id, ttl), events: EventBatch::default() };
+            }
+            Command::Compact { revision } => {
+                return Applied { result: self.compact(revision), events: EventBatch::default() };
+            }
+        };
+        let events = write.finish();
+        Applied { result, events }
+    }
+
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        range::check(request)?;
+        range::read(self.view(), request)
+    }
+
+    /// One key as of now.
+    pub fn get(&self, key: &[u8]) -> Option<&KeyValue> {
+        self.keyspace.get(key, self.revision)
+    }
+
+    /// The events from `revision` on, oldest first, one batch a revision.
+    pub fn history_since(&self, revision: i64) -> Result<impl Iterator<Item = &EventBatch> + '_, HistoryError> {
+        if revision < self.compacted {
+            return Err(HistoryError::Compacted { revision, compact_revision: self.compacted });
+        }
+        Ok(self.history.since(revision))
+    }
+
+    /// Granted leases with their time to live, in order of their ids.
+    pub fn leases(&self) -> impl Iterator<Item = (LeaseId, i64)> + '_ {
+        self.leases.iter()
+    }
+
+    /// The time to live that a lease was granted.
+    pub fn lease_ttl(&self, id: LeaseId) -> Option<i64> {
+        self.leases.ttl(id)
+    }
+
+    /// The keys attached to a lease, in byte order.
+    pub fn lease_keys(&self, id: LeaseId) -> Option<Vec<bytes::Bytes>> {
+        self.leases.keys(id).map(|keys| keys.cloned().collect())
+    }
+
+    /// The state as a value that can be stored; [`State::restore`] makes an equal state of it.
+    pub fn image(&self) -> Image {
+        Image {
+            revision: self.revision,
+            compacted: self.compacted,
+            leases: self.leases.iter().collect(),
+            leases_chosen: self.leases.chosen(),
+            keys: self.keyspace.histories().cloned().collect(),
+        }
+    }
+
+    pub fn restore(image: Image) -> Self {
+        let keyspace = Keyspace::restore(image.keys);
+        let mut leases = Leases::restore(image.leases, image.leases_chosen);
+        for kv in keyspace.scan(&KeyRange::all(), image.revision).filter(|kv| kv.lease != 0) {
+            leases.attach(kv.lease, &kv.key);
+        }
+        let first = image.compacted.max(EMPTY_REVISION + 1);
+        let history = History::rebuild(keyspace.events(first), first, image.revision);
+        Self { revision: image.revision, compacted: image.compacted, keyspace, leases, history }
+    }
+
+    fn view(&self) -> View<'_> {
+        View { keyspace: &self.keyspace, revision: self.revision, compacted: self.compacted }
+    }
+
+    fn grant(&mut self, id: LeaseId, ttl: i64) -> Result<Response, Error> {
+        let (id, ttl) = self.leases.grant(id, ttl)?;
+        Ok(Response::LeaseGrant(LeaseGranted { revision: self.revision, id, ttl }))
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<Response, Error> {
+        if revision <= self.compacted {
+            return Err(Error::Compacted { compact_revision: self.compacted });
+        }
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        // A key that is not named below the boundary has at most one version there, and that is the one to keep; what the
+        // last compaction had to leave at its boundary is named by the oldest batch.
+        for batch in self.history.compact(revision) {
+            for event in batch.iter() {
+                self.keyspace.trim(&event.kv.key, revision);
+            }
+        }
+        for event in self.history.since(revision).take(1).flat_map(|batch| batch.iter()) {
+            self.keyspace.trim(&event.kv.key, revision);
+        }
+        self.compacted = revision;
+        Ok(Response::Compact { revision: self.revision })
+    }
+}
