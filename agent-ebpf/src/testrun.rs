@@ -1,0 +1,1 @@
+//! Running programs on crafted packets, for tests and benchmarks.
