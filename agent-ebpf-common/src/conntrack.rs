@@ -19,11 +19,17 @@ pub struct FlowKey {
 pub struct FlowTarget {
     pub addr: Addr,
     pub port_be: u16,
-    pub pad: u16,
+    /// `FLAG_*`.
+    pub flags: u16,
     /// Backend number at the time of choosing.
     pub backend: u32,
     /// Device that the source address was checked against; a packet from another device is checked anew.
     pub ifindex: u32,
+}
+
+impl FlowTarget {
+    /// The backend is in another cluster; without it the packet is the CNI's business once it is translated.
+    pub const FLAG_REMOTE: u16 = 1;
 }
 
 /// What a reply's source is turned back into.

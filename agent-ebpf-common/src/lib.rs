@@ -15,6 +15,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod checksum;
 pub mod config;
 pub mod conntrack;
 pub mod counter;

@@ -85,7 +85,7 @@ numbered! {
         CLEAR_TUNNEL = 76 => "clear_tunnel",
         /// IPv6 towards or from the mesh: not supported yet.
         FAMILY = 77 => "family",
-        /// A fragment without ports, to a service address.
+        /// A fragmented packet to a service address: only its first part has ports.
         FRAGMENT = 78 => "fragment",
         /// Headers cut short.
         MALFORMED = 79 => "malformed",
