@@ -1,1 +1,52 @@
-//! Certificate authority, leaves, trust bundles, principals, TLS configurations
+//! Trust: the cluster's own CA, the leaves it issues, the bundles of other clusters' CAs, and TLS on both sides.
+//!
+//! ```text
+//! RootCa --issues--> Leaf --LiveLeaf--> ServerTls --TlsIncoming--> tonic server --principal()--> Principal
+//!                                  \--> ClientTls --channel()----> tonic client      ^
+//! TrustBundle (own, one per peer) --> Authorities, one verifier per CA --------------+
+//! ```
+//!
+//! # Invariants
+//! - A principal is a name **and** the CA that vouched for it. A peer's CA vouches for `remote` and `remote-<that peer>`
+//!   only, whatever its certificates say.
+//! - A key is read from and written to files of mode 0600 only, is wiped when dropped, and never appears in a log line,
+//!   an error or a `Debug` text.
+//!
+//! Must never decide what a principal may do: roles and rights are the servers' business.
+
+mod ca_hash;
+mod pem;
+mod x509;
+
+#[cfg(test)]
+mod testing;
+
+pub mod authorities;
+pub mod bundle;
+pub mod client;
+pub mod csr;
+pub mod incoming;
+pub mod leaf;
+pub mod metrics;
+pub mod principal;
+pub mod provider;
+pub mod root_ca;
+pub mod secret;
+pub mod server;
+pub mod validity;
+
+pub use authorities::Authorities;
+pub use bundle::TrustBundle;
+pub use ca_hash::{CaHash, ParseCaHashError};
+pub use client::channel::{ChannelOptions, channel};
+pub use client::{ClientTls, Trust};
+pub use csr::PendingLeaf;
+pub use incoming::{ConnectInfo, Connections, TlsIncoming, principal};
+pub use leaf::{Leaf, LiveLeaf};
+pub use metrics::TlsMetrics;
+pub use principal::{Authority, Principal, PrincipalError, Role};
+pub use root_ca::{RootCa, ServerNames};
+pub use secret::SecretKey;
+pub use server::{ClientAuth, ServerTls};
+pub use validity::Validity;
+pub use x509::Malformed;

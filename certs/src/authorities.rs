@@ -1,0 +1,221 @@
+//! The CAs that may vouch for callers: this cluster's own and one set per joined cluster, each with a verifier of its
+//! own, replaceable while connections are open.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_types::ClusterName;
+use parking_lot::Mutex;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, Error as TlsError};
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use crate::bundle::TrustBundle;
+use crate::ca_hash::CaHash;
+use crate::principal::{Authority, Principal, PrincipalError};
+use crate::provider::provider;
+use crate::x509::{self, Facts};
+
+/// All CAs by which callers are verified.
+///
+/// # Invariants
+/// No two authorities hold the same CA key, so a certificate is never verified by two of them.
+pub struct Authorities {
+    own: ClusterName,
+    /// Replaced as a whole under `writing`, read at every handshake.
+    current: ArcSwap<Set>,
+    writing: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Set {
+    own: Arc<CaVerifier>,
+    peers: BTreeMap<ClusterName, Arc<CaVerifier>>,
+}
+
+struct CaVerifier {
+    bundle: TrustBundle,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// Why a bundle cannot become an authority.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "the trust bundle of {owner} holds a CA key ({hash}) that {other} has as well, so the two could not be told apart: \
+         give each cluster its own CA"
+    )]
+    SharedCa { owner: String, other: String, hash: CaHash },
+    #[error("{name} is this cluster's own name: a peer needs another one")]
+    OwnName { name: ClusterName },
+    #[error("the trust bundle of {owner} cannot verify certificates")]
+    Verifier { owner: String, source: rustls::server::VerifierBuilderError },
+}
+
+impl Authorities {
+    /// Only the own CA at first.
+    pub fn new(own: ClusterName, bundle: TrustBundle) -> Result<Arc<Self>, Error> {
+        let verifier = CaVerifier::new(bundle, "this cluster")?;
+        let set = Set { own: verifier, peers: BTreeMap::new() };
+        Ok(Arc::new(Self { own, current: ArcSwap::from_pointee(set), writing: Mutex::new(()) }))
+    }
+
+    /// The cluster whose servers verify by this.
+    pub fn own_name(&self) -> &ClusterName {
+        &self.own
+    }
+
+    pub fn own_bundle(&self) -> TrustBundle {
+        self.current.load().own.bundle.clone()
+    }
+
+    /// Replaces the own CAs, as a rotation does.
+    pub fn set_own(&self, bundle: TrustBundle) -> Result<(), Error> {
+        let _writing = self.writing.lock();
+        let mut set = Set::clone(&self.current.load());
+        for (name, peer) in &set.peers {
+            told_apart("this cluster", &bundle, &name.to_string(), &peer.bundle)?;
+        }
+        set.own = CaVerifier::new(bundle, "this cluster")?;
+        self.current.store(Arc::new(set));
+        Ok(())
+    }
+
+    /// Lets the CAs of `bundle` vouch for `peer`, from the next handshake on. `false`: it was so already.
+    pub fn set_peer(&self, peer: &ClusterName, bundle: TrustBundle) -> Result<bool, Error> {
+        if *peer == self.own {
+            return Err(Error::OwnName { name: peer.clone() });
+        }
+        let _writing = self.writing.lock();
+        let mut set = Set::clone(&self.current.load());
+        if set.peers.get(peer).is_some_and(|known| known.bundle == bundle) {
+            return Ok(false);
+        }
+        let owner = peer.to_string();
+        told_apart(&owner, &bundle, "this cluster", &set.own.bundle)?;
+        for (name, other) in set.peers.iter().filter(|(name, _)| *name != peer) {
+            told_apart(&owner, &bundle, &name.to_string(), &other.bundle)?;
+        }
+        set.peers.insert(peer.clone(), CaVerifier::new(bundle, &owner)?);
+        self.current.store(Arc::new(set));
+        Ok(true)
+    }
+
+    /// Trusts `peer` no more, from the next handshake on; [`crate::Connections::disconnect`] ends the open connections.
+    /// `false`: it was not trusted.
+    pub fn remove_peer(&self, peer: &ClusterName) -> bool {
+        let _writing = self.writing.lock();
+        let mut set = Set::clone(&self.current.load());
+        let was_trusted = set.peers.remove(peer).is_some();
+        if was_trusted {
+            self.current.store(Arc::new(set));
+        }
+        was_trusted
+    }
+
+    pub fn peers(&self) -> Vec<ClusterName> {
+        self.current.load().peers.keys().cloned().collect()
+    }
+
+    pub fn peer_bundle(&self, peer: &ClusterName) -> Option<TrustBundle> {
+        self.current.load().peers.get(peer).map(|known| known.bundle.clone())
+    }
+
+    /// The principal is one of the own cluster, or of a peer that is still trusted.
+    pub(crate) fn trusts(&self, authority: &Authority) -> bool {
+        match authority {
+            Authority::Own => true,
+            Authority::Peer(peer) => self.current.load().peers.contains_key(peer),
+        }
+    }
+
+    /// Verifies a client's chain (the leaf first) and applies the rule which CA may vouch for which name.
+    pub fn principal_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Principal, PrincipalError> {
+        let (leaf, intermediates) =
+            chain.split_first().map_or((&[][..], &[][..]), |(leaf, rest)| (leaf.as_ref(), rest));
+        let facts = x509::read(leaf)?;
+        let authority = self.verified_by(&CertificateDer::from(leaf), intermediates, &facts, now)?;
+        match facts.common_names.as_slice() {
+            [name] => Principal::admit(authority, name, &self.own),
+            names => Err(PrincipalError::CommonNames { subject: facts.subject, authority, count: names.len() }),
+        }
+    }
+
+    fn verified_by(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        facts: &Facts,
+        now: UnixTime,
+    ) -> Result<Authority, PrincipalError> {
+        let set = self.current.load();
+        let authorities = || {
+            let peers = set.peers.iter().map(|(name, verifier)| (Some(name), verifier));
+            std::iter::once((None, &set.own)).chain(peers)
+        };
+        let mut refused = None;
+        // The direct issuer counts before any that is reached through certificates of the caller's choice: a peer could
+        // sign the CA certificate of another one, and would then "verify" the other's leaves too.
+        for through in [&[][..], intermediates] {
+            for (peer, authority) in authorities() {
+                let named = || peer.map_or(Authority::Own, |peer| Authority::Peer(peer.clone()));
+                match authority.verifier.verify_client_cert(leaf, through, now) {
+                    Ok(_) => return Ok(named()),
+                    Err(error) if is_other_issuer(&error) => {}
+                    Err(error) => refused = refused.or_else(|| Some((named(), error))),
+                }
+            }
+        }
+        Err(match refused {
+            None => PrincipalError::UnknownIssuer { name: facts.shown_name(), issuer: facts.issuer.clone() },
+            Some((authority, error)) => explain(facts, authority, error),
+        })
+    }
+}
+
+/// The CA did not sign this certificate. A bad signature says so too: the CA has the issuer's name, but another key, as
+/// the CA of a rebuilt cluster does.
+fn is_other_issuer(error: &TlsError) -> bool {
+    matches!(error, TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature))
+}
+
+fn explain(facts: &Facts, authority: Authority, error: TlsError) -> PrincipalError {
+    let name = facts.shown_name();
+    match error {
+        TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            PrincipalError::Expired { name, authority, at: facts.not_after }
+        }
+        TlsError::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            PrincipalError::NotYetValid { name, authority, at: facts.not_before }
+        }
+        source => PrincipalError::Invalid { name, authority, source },
+    }
+}
+
+fn told_apart(owner: &str, bundle: &TrustBundle, other: &str, other_bundle: &TrustBundle) -> Result<(), Error> {
+    match bundle.shared_with(other_bundle) {
+        None => Ok(()),
+        Some(hash) => Err(Error::SharedCa { owner: owner.to_owned(), other: other.to_owned(), hash }),
+    }
+}
+
+impl CaVerifier {
+    fn new(bundle: TrustBundle, owner: &str) -> Result<Arc<Self>, Error> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.root_store()), provider())
+            .build()
+            .map_err(|source| Error::Verifier { owner: owner.to_owned(), source })?;
+        Ok(Arc::new(Self { bundle, verifier }))
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorities").field("own", &self.own).field("peers", &self.peers()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

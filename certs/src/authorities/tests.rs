@@ -1,0 +1,139 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::{CertificateParams, Issuer};
+
+use super::*;
+use crate::testing::{ca, chain, cluster as name, forged, soon};
+use crate::{RootCa, Validity};
+
+/// Clusters a (own), b and c (joined).
+struct Mesh {
+    a: RootCa,
+    b: RootCa,
+    c: RootCa,
+    authorities: Arc<Authorities>,
+}
+
+impl Mesh {
+    fn new() -> Self {
+        let [a, b, c] = ["cluster-a", "cluster-b", "cluster-c"].map(ca);
+        let authorities = Authorities::new(name("cluster-a"), a.bundle()).unwrap();
+        authorities.set_peer(&name("cluster-b"), b.bundle()).unwrap();
+        authorities.set_peer(&name("cluster-c"), c.bundle()).unwrap();
+        Self { a, b, c, authorities }
+    }
+
+    fn principal(&self, chain: &[CertificateDer<'_>]) -> Result<Principal, PrincipalError> {
+        self.authorities.principal_of(chain, UnixTime::now())
+    }
+}
+
+#[test]
+fn the_verifying_ca_is_part_of_the_principal() {
+    let mesh = Mesh::new();
+    let admin = mesh.principal(&chain(&mesh.a.issue_admin(soon()).unwrap())).unwrap();
+    assert_eq!(admin.to_string(), "\"admin-cluster-a\" (this cluster's CA)");
+    let remote = mesh.principal(&chain(&mesh.b.issue_remote(soon()).unwrap())).unwrap();
+    assert_eq!(remote.to_string(), "\"remote-cluster-b\" (the CA of cluster-b)");
+}
+
+#[test]
+fn a_peer_cannot_speak_for_this_cluster_nor_for_another() {
+    let mesh = Mesh::new();
+    for claim in ["admin-cluster-a", "admin-cluster-b", "remote-cluster-c", "mesh-apiserver", "agent-a1"] {
+        let error = mesh.principal(&chain(&forged(&mesh.b, &[claim]))).unwrap_err();
+        assert_eq!(error, PrincipalError::PeerOverreach { name: claim.into(), peer: name("cluster-b") });
+        let text = error.to_string();
+        assert!(text.contains(claim) && text.contains("the CA of cluster-b"), "{text}");
+    }
+    assert!(mesh.principal(&chain(&forged(&mesh.b, &["remote"]))).is_ok());
+}
+
+#[test]
+fn one_common_name_is_needed() {
+    let mesh = Mesh::new();
+    let error = mesh.principal(&chain(&forged(&mesh.b, &[]))).unwrap_err();
+    assert!(matches!(error, PrincipalError::CommonNames { count: 0, .. }), "{error}");
+    assert!(matches!(mesh.principal(&[]), Err(PrincipalError::Malformed(_))));
+}
+
+#[test]
+fn a_stranger_and_a_rebuilt_cluster_are_unknown_issuers() {
+    let mesh = Mesh::new();
+    for cluster in ["cluster-d", "cluster-b"] {
+        let stranger = ca(cluster);
+        let error = mesh.principal(&chain(&stranger.issue_remote(soon()).unwrap())).unwrap_err();
+        assert!(matches!(error, PrincipalError::UnknownIssuer { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("isthmus-ca-{cluster}")), "{error}");
+    }
+}
+
+#[test]
+fn an_expired_and_a_premature_leaf_say_who_when_and_what_to_do() {
+    let mesh = Mesh::new();
+    let second = |second| Timestamp::from_second(second).unwrap();
+    let expired = Validity { not_before: second(1_000_000), not_after: second(2_000_000) };
+    let error = mesh.principal(&chain(&mesh.b.issue_remote(expired).unwrap())).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "certificate \"remote-cluster-b\", signed by the CA of cluster-b, expired at 1970-01-24T03:33:20Z: renew it, and \
+         check the clocks of both sides"
+    );
+    let early = UnixTime::since_unix_epoch(Duration::from_secs(1_000_000_000));
+    let error = mesh.authorities.principal_of(&chain(&mesh.a.issue_admin(soon()).unwrap()), early).unwrap_err();
+    assert!(matches!(error, PrincipalError::NotYetValid { authority: Authority::Own, .. }), "{error}");
+}
+
+#[test]
+fn the_direct_issuer_counts_even_when_another_ca_signed_that_issuer() {
+    let mesh = Mesh::new();
+    // Cluster b signs c's CA certificate: by that, c's leaves chain to b as well.
+    let c_as_intermediate = {
+        let issuer = Issuer::from_ca_cert_der(&mesh.b.certificate, mesh.b.issuer.key()).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "isthmus-ca-cluster-c");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        soon().apply_to(&mut params);
+        params.signed_by(mesh.c.issuer.key(), &issuer).unwrap().der().clone()
+    };
+    let mut with_detour = chain(&mesh.c.issue_remote(soon()).unwrap());
+    with_detour.push(c_as_intermediate.clone());
+    let principal = mesh.principal(&with_detour).unwrap();
+    assert_eq!(principal.authority, Authority::Peer(name("cluster-c")));
+
+    // Without c the detour is a valid chain to b, but b may not vouch for c.
+    assert!(mesh.authorities.remove_peer(&name("cluster-c")));
+    let error = mesh.principal(&with_detour).unwrap_err();
+    assert_eq!(error, PrincipalError::PeerOverreach { name: "remote-cluster-c".into(), peer: name("cluster-b") });
+}
+
+#[test]
+fn peers_come_and_go_and_never_share_a_ca() {
+    let mesh = Mesh::new();
+    let (b, d) = (name("cluster-b"), name("cluster-d"));
+    assert!(!mesh.authorities.set_peer(&b, mesh.b.bundle()).unwrap());
+    let error = mesh.authorities.set_peer(&d, mesh.b.bundle()).unwrap_err().to_string();
+    assert!(error.contains("cluster-d") && error.contains("cluster-b has as well"), "{error}");
+    let error = mesh.authorities.set_peer(&d, mesh.a.bundle()).unwrap_err().to_string();
+    assert!(error.contains("that this cluster has as well"), "{error}");
+    assert!(matches!(mesh.authorities.set_peer(&name("cluster-a"), mesh.b.bundle()), Err(Error::OwnName { .. })));
+
+    let leaf = chain(&mesh.b.issue_remote(soon()).unwrap());
+    assert!(mesh.authorities.remove_peer(&b) && !mesh.authorities.remove_peer(&b));
+    assert!(matches!(mesh.principal(&leaf), Err(PrincipalError::UnknownIssuer { .. })));
+    assert_eq!(mesh.authorities.peers(), [name("cluster-c")]);
+    mesh.authorities.set_peer(&b, mesh.b.bundle()).unwrap();
+    assert!(mesh.principal(&leaf).is_ok());
+    assert_eq!(mesh.authorities.peer_bundle(&b), Some(mesh.b.bundle()));
+}
+
+#[test]
+fn a_server_leaf_is_no_client_of_a_peer_but_a_replica_of_its_own_cluster() {
+    let mesh = Mesh::new();
+    let server = chain(&mesh.a.issue_server(&crate::ServerNames::default(), soon()).unwrap());
+    assert_eq!(mesh.principal(&server).unwrap().role(), crate::Role::Replica);
+    let server = chain(&mesh.b.issue_server(&crate::ServerNames::default(), soon()).unwrap());
+    assert!(matches!(mesh.principal(&server), Err(PrincipalError::PeerOverreach { .. })));
+}
