@@ -33,6 +33,7 @@ pub mod provider;
 pub mod root_ca;
 pub mod secret;
 pub mod server;
+pub mod token;
 pub mod validity;
 
 pub use authorities::Authorities;
@@ -48,5 +49,6 @@ pub use principal::{Authority, Principal, PrincipalError, Role};
 pub use root_ca::{RootCa, ServerNames};
 pub use secret::SecretKey;
 pub use server::{ClientAuth, ServerTls};
+pub use token::Token;
 pub use validity::Validity;
 pub use x509::Malformed;
