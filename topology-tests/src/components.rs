@@ -1,0 +1,113 @@
+//! The command lines of the product's processes, and nothing else: the one file to change when a flag does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::place::Place;
+use crate::topology::{ClusterPlan, NodePlan};
+
+pub const ETCD_PORT: u16 = 2379;
+pub const MESH_PORT: u16 = 2382;
+pub const APISERVER_METRICS_PORT: u16 = 9972;
+pub const AGENT_METRICS_PORT: u16 = 9974;
+const TUNNEL_DEVICE: &str = "wg0";
+
+/// What protects packets between clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, clap::ValueEnum)]
+#[strum(serialize_all = "lowercase")]
+pub enum Encryption {
+    Wireguard,
+    None,
+}
+
+/// Settings that scenarios shorten.
+#[derive(Debug, Clone, Default)]
+pub struct Periods {
+    /// How long a peer may be silent before it is called stale, and withdrawn: `humantime`, as the flags take it.
+    pub stale_after: Option<String>,
+    pub withdraw_after: Option<String>,
+}
+
+/// The files of a cluster's mesh-apiserver.
+#[derive(Debug, Clone)]
+pub struct ApiserverFiles {
+    pub state: PathBuf,
+    pub manifests: PathBuf,
+    pub admin_socket: PathBuf,
+}
+
+pub fn mesh_apiserver(
+    program: &Path,
+    place: &Place,
+    cluster: &ClusterPlan,
+    files: &ApiserverFiles,
+    encryption: Encryption,
+    periods: &Periods,
+) -> Command {
+    let mut command = place.command(program);
+    command
+        .args(["--cluster-name", &cluster.name, "--cluster-id", &cluster.id.to_string()])
+        .arg("--state-dir")
+        .arg(&files.state)
+        .arg("--manifests-dir")
+        .arg(&files.manifests)
+        .arg("--admin-socket")
+        .arg(&files.admin_socket)
+        .args(["--listen-etcd", &format!("0.0.0.0:{ETCD_PORT}")])
+        .args(["--listen-mesh", &format!("0.0.0.0:{MESH_PORT}")])
+        .args(["--listen-metrics", &format!("0.0.0.0:{APISERVER_METRICS_PORT}")])
+        .args(["--advertise-address", &cluster.first_node().ip.to_string()])
+        .args(["--pod-cidr", &cluster.pod_cidr.to_string()])
+        .args(["--encryption", &encryption.to_string()]);
+    if let Some(period) = &periods.stale_after {
+        command.args(["--stale-after", period]);
+    }
+    if let Some(period) = &periods.withdraw_after {
+        command.args(["--withdraw-after", period]);
+    }
+    command
+}
+
+/// The files and places of a node's agent.
+#[derive(Debug, Clone)]
+pub struct AgentFiles {
+    pub state: PathBuf,
+    pub enrol_token: PathBuf,
+    pub cgroup_root: PathBuf,
+}
+
+pub fn node_agent(
+    program: &Path,
+    place: &Place,
+    cluster: &ClusterPlan,
+    node: &NodePlan,
+    files: &AgentFiles,
+) -> Command {
+    let mut command = place.command(program);
+    command
+        .args(["--node-name", &node.name, "--cluster-name", &cluster.name])
+        .args(["--apiserver", &format!("{}:{MESH_PORT}", cluster.first_node().ip)])
+        .arg("--enrol-token-file")
+        .arg(&files.enrol_token)
+        .arg("--state-dir")
+        .arg(&files.state)
+        .arg("--cgroup-root")
+        .arg(&files.cgroup_root)
+        .args(["--node-ip", &node.ip.to_string()])
+        .args(["--uplink", "eth0", "--bpffs", "/sys/fs/bpf", "--wireguard", "auto"])
+        .args(["--listen-metrics", &format!("0.0.0.0:{AGENT_METRICS_PORT}")]);
+    command
+}
+
+pub fn mesh_tunnel(program: &Path, place: &Place) -> Command {
+    let mut command = place.command(program);
+    command.args(["--device", TUNNEL_DEVICE]);
+    command
+}
+
+/// `meshctl` runs on the machine: it needs nothing but its configuration file.
+pub fn meshctl(program: &Path, config: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config).args(args);
+    command
+}

@@ -1,0 +1,126 @@
+//! The order of events, from connect to disconnect.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::clients::{Clients, DIRECT, GLOBAL, REMOTE};
+use super::faults;
+use super::result::Outcome;
+use super::timeline::Timeline;
+use super::traffic::Traffic;
+use crate::clock::{monotonic_ns, ms_between};
+use crate::lab::Lab;
+use crate::load::record::Kind;
+use crate::mesh::Mesh;
+
+pub(super) const PODS_READY: Duration = Duration::from_secs(30);
+const JOINED: Duration = Duration::from_secs(30);
+const STEADY: Duration = Duration::from_secs(4);
+/// Of each kind of evidence.
+const SAMPLES: usize = 8;
+
+/// What every part of the story works with.
+pub(super) struct Stage<'a> {
+    pub(super) lab: &'a Lab,
+    pub(super) mesh: &'a Mesh,
+    pub(super) clients: Vec<String>,
+    pub(super) traffic: Traffic,
+}
+
+pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mut Outcome) -> Result<()> {
+    let clients = Clients::find(lab)?;
+    let names = clients.pods().iter().map(|pod| pod.name.clone()).collect();
+    let mut stage = Stage { lab, mesh, clients: names, traffic: Traffic::default() };
+    lab.wan.reset_counters()?;
+    timeline.step("meshctl connect cluster-a cluster-b, under load", || join(&mut stage, &clients, outcome))?;
+    timeline.step("steady load to the global service, the remote one, and pod to pod", || {
+        let since = monotonic_ns();
+        stage.traffic.observe(STEADY)?;
+        Ok(((), format!("{} requests answered", stage.traffic.answered(since).count())))
+    })?;
+    timeline.step("kill -9 a backend of the global service", || faults::backend_kill(&mut stage, outcome))?;
+    timeline.step("kill -9 the agent of a1, start it after 5 s", || faults::agent_restart(&mut stage, outcome))?;
+    timeline.step("kill -9 the API server of cluster-b, start it after 5 s", || {
+        faults::apiserver_restart(&mut stage, outcome)
+    })?;
+    timeline.step("kill -9 the tunnel process of a1, start it again", || faults::tunnel_kill(&mut stage, outcome))?;
+    let killed_at =
+        timeline.step("cut all nodes of cluster-b off, then kill them", || faults::cluster_kill(&mut stage, outcome))?;
+    timeline.step("restore cluster-b", || faults::cluster_restore(&mut stage, killed_at, outcome))?;
+    timeline.step("steady again", || {
+        let since = monotonic_ns();
+        stage.traffic.observe(STEADY)?;
+        Ok(((), format!("{} requests answered", stage.traffic.answered(since).count())))
+    })?;
+    timeline.step("end the load, meshctl disconnect cluster-a cluster-b", || {
+        stage.traffic.stop()?;
+        mesh.meshctl(lab, &["disconnect", "cluster-a", "cluster-b"])?;
+        Ok(((), "parted".into()))
+    })?;
+    add_up(&stage, &clients, outcome)
+}
+
+/// Joins the clusters under load on the global service; when its answers come from both, the rest of the load starts.
+///
+/// What only the other cluster has cannot be asked for earlier: nobody here knows those addresses before they are joined,
+/// and a packet to one would leave by the default route.
+fn join(stage: &mut Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Result<((), String)> {
+    let (lab, mesh) = (stage.lab, stage.mesh);
+    for load in clients.start_global(lab)? {
+        stage.traffic.add(load);
+    }
+    let names = stage.clients.clone();
+    stage.traffic.until("an answer from the own cluster", JOINED, |traffic| traffic.all_answered(&names, &[GLOBAL], 0))?;
+    let start = monotonic_ns();
+    std::thread::scope(|scope| -> Result<()> {
+        let connect = scope.spawn(|| mesh.meshctl(lab, &["connect", "cluster-a", "cluster-b"]));
+        stage.traffic.until("an answer from the other cluster to every client", JOINED, |traffic| {
+            let foreign = |client: &String| {
+                let mut answers = traffic.answered(start).filter(|seen| seen.client == *client);
+                answers.any(|seen| seen.record.answer.cluster == "cluster-b")
+            };
+            names.iter().all(foreign)
+        })?;
+        connect.join().map_err(|_panic| anyhow!("meshctl connect panicked"))?.map(drop)
+    })?;
+    let foreign = stage.traffic.answered(start).filter(|seen| seen.record.answer.cluster == "cluster-b");
+    let first = foreign.map(|seen| seen.record.end_ns).min().context("an answer was seen")?;
+    outcome.connect_to_first_answer_ms = ms_between(start, first);
+    for load in clients.start_remote(lab)? {
+        stage.traffic.add(load);
+    }
+    let targets = [GLOBAL, REMOTE, DIRECT];
+    stage.traffic.until("an answer from every target", JOINED, |traffic| traffic.all_answered(&names, &targets, start))?;
+    let all = monotonic_ns();
+    outcome.connect_to_all_answers_ms = ms_between(start, all);
+    for target in targets {
+        stage.traffic.excuse(target, start, all);
+    }
+    Ok(((), format!("first answer after {} ms", outcome.connect_to_first_answer_ms)))
+}
+
+fn add_up(stage: &Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Result<()> {
+    let traffic = &stage.traffic;
+    let of_kind = |kind: Kind| traffic.seen.iter().filter(move |seen| seen.record.kind == kind);
+    outcome.requests = of_kind(Kind::Request).count() as u64;
+    outcome.long_lived_connections = of_kind(Kind::Open).filter(|seen| !seen.record.is_failure()).count() as u64;
+    outcome.answers_by_cluster = traffic.answers_by_cluster();
+    let (errors, excused) = traffic.judge();
+    outcome.errors = errors.len() as u64;
+    outcome.errors_in_windows = excused.len() as u64;
+    outcome.samples = errors.iter().take(SAMPLES).map(|seen| seen.line()).collect();
+    let own_address = |client: &str| {
+        let pod = clients.pods().iter().find(|pod| pod.name == client);
+        pod.and_then(|pod| pod.ip).map(|ip| format!("{ip}:")).unwrap_or_default()
+    };
+    let foreign = traffic.answered(0).filter(|seen| seen.record.answer.cluster == "cluster-b");
+    let masqueraded = foreign.filter(|seen| !seen.record.answer.peer.starts_with(&own_address(&seen.client)));
+    outcome.masqueraded_answers = masqueraded.count() as u64;
+    let counters = stage.lab.wan.counters()?;
+    outcome.clear_packets_on_wan = counters.clear;
+    outcome.wireguard_packets_on_wan = counters.wireguard;
+    let seen = stage.lab.wan.clear_seen()?.into_iter().take(SAMPLES);
+    outcome.samples.extend(seen.map(|line| format!("clear on the WAN: {line}")));
+    Ok(())
+}

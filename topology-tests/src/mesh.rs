@@ -1,0 +1,246 @@
+//! The mesh in a lab: starts, kills and restarts the product's processes, and calls `meshctl`. Knows their command lines only
+//! through `components`, and their state only through what they serve.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+
+use crate::components::{self, AgentFiles, ApiserverFiles, Encryption, Periods};
+use crate::lab::Lab;
+use crate::netns;
+use crate::proc::{self, Proc};
+
+const READY: Duration = Duration::from_secs(20);
+
+/// How to run the mesh.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub encryption: Encryption,
+    pub periods: Periods,
+}
+
+/// The running processes of the mesh, by cluster or by node. Killed when dropped.
+#[derive(Debug)]
+pub struct Mesh {
+    options: Options,
+    config: PathBuf,
+    /// Whether the kernel has WireGuard: then there is no mesh-tunnel.
+    kernel_wireguard: bool,
+    apiservers: Mutex<BTreeMap<String, Proc>>,
+    agents: Mutex<BTreeMap<String, Proc>>,
+    tunnels: Mutex<BTreeMap<String, Proc>>,
+}
+
+impl Mesh {
+    /// Starts every process of the mesh and waits until each says that it is ready.
+    pub fn start(lab: &Lab, options: Options) -> Result<Self> {
+        let first = lab.nodes().next().context("the lab has no node")?;
+        let mesh = Self {
+            kernel_wireguard: kernel_has_wireguard(&lab.name.netns(first.name())),
+            config: write_config(lab)?,
+            options,
+            apiservers: Mutex::default(),
+            agents: Mutex::default(),
+            tunnels: Mutex::default(),
+        };
+        for cluster in &lab.topology.clusters {
+            mesh.start_apiserver(lab, &cluster.name)?;
+        }
+        for cluster in &lab.topology.clusters {
+            mesh.wait_apiserver_ready(lab, &cluster.name)?;
+            for node in &cluster.nodes {
+                mesh.write_token(lab, &cluster.name, &node.name)?;
+            }
+        }
+        for node in lab.nodes() {
+            mesh.start_tunnel(lab, node.name())?;
+            mesh.start_agent(lab, node.name())?;
+        }
+        for node in lab.nodes() {
+            mesh.wait_agent_ready(lab, node.name())?;
+        }
+        Ok(mesh)
+    }
+
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    pub fn has_kernel_wireguard(&self) -> bool {
+        self.kernel_wireguard
+    }
+
+    /// Runs `meshctl` and gives its standard output.
+    pub fn meshctl(&self, lab: &Lab, args: &[&str]) -> Result<String> {
+        let program = lab.binaries.find("meshctl")?;
+        proc::output(&format!("meshctl {}", args.join(" ")), components::meshctl(&program, &self.config, args))
+    }
+
+    pub fn start_apiserver(&self, lab: &Lab, cluster: &str) -> Result<()> {
+        let plan = lab.cluster_plan(cluster)?;
+        let folder = lab.cluster_dir(cluster);
+        let files = ApiserverFiles {
+            state: folder.join("apiserver"),
+            manifests: folder.join("manifests"),
+            admin_socket: admin_socket(lab, cluster),
+        };
+        let place = &lab.node(&plan.first_node().name)?.place;
+        let program = lab.binaries.find("mesh-apiserver")?;
+        let Options { encryption, periods } = &self.options;
+        let command = components::mesh_apiserver(&program, place, plan, &files, *encryption, periods);
+        let name = format!("mesh-apiserver-{cluster}");
+        let proc = Proc::start(&name, command, &lab.logs().join(format!("{name}.log")))?;
+        self.apiservers.lock().insert(cluster.to_owned(), proc);
+        Ok(())
+    }
+
+    pub fn wait_apiserver_ready(&self, lab: &Lab, cluster: &str) -> Result<()> {
+        let node = lab.cluster_plan(cluster)?.first_node();
+        let address = SocketAddr::from((node.ip, components::APISERVER_METRICS_PORT));
+        let socket = admin_socket(lab, cluster);
+        let apiservers = self.apiservers.lock();
+        let proc = apiservers.get(cluster).with_context(|| format!("the apiserver of {cluster} was not started"))?;
+        proc.wait_ready(&format!("{} is ready", proc.name()), READY, || {
+            lab.answers_ok(&node.name, address, "/readyz") && std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        })
+    }
+
+    pub fn kill_apiserver(&self, cluster: &str) -> Result<()> {
+        kill(&self.apiservers, cluster)
+    }
+
+    pub fn start_agent(&self, lab: &Lab, node: &str) -> Result<()> {
+        let running = lab.node(node)?;
+        let folder = lab.cluster_dir(&running.cluster.name).join(node);
+        let files = AgentFiles {
+            state: folder.join("agent"),
+            enrol_token: token_file(lab, &running.cluster.name, node),
+            cgroup_root: running.pods_cgroup.clone(),
+        };
+        let program = lab.binaries.find("node-agent")?;
+        let command = components::node_agent(&program, &running.place, &running.cluster, &running.plan, &files);
+        let name = format!("node-agent-{node}");
+        let proc = Proc::start(&name, command, &lab.logs().join(format!("{name}.log")))?;
+        self.agents.lock().insert(node.to_owned(), proc);
+        Ok(())
+    }
+
+    pub fn wait_agent_ready(&self, lab: &Lab, node: &str) -> Result<()> {
+        let address = SocketAddr::from((lab.node(node)?.plan.ip, components::AGENT_METRICS_PORT));
+        let agents = self.agents.lock();
+        let proc = agents.get(node).with_context(|| format!("the agent of {node} was not started"))?;
+        proc.wait_ready(&format!("{} is ready", proc.name()), READY, || lab.answers_ok(node, address, "/readyz"))
+    }
+
+    pub fn kill_agent(&self, node: &str) -> Result<()> {
+        kill(&self.agents, node)
+    }
+
+    /// Starts the userspace tunnel of a node, where it is needed.
+    pub fn start_tunnel(&self, lab: &Lab, node: &str) -> Result<()> {
+        if self.kernel_wireguard || self.options.encryption == Encryption::None {
+            return Ok(());
+        }
+        let program = lab.binaries.find("mesh-tunnel")?;
+        let name = format!("mesh-tunnel-{node}");
+        let command = components::mesh_tunnel(&program, &lab.node(node)?.place);
+        let proc = Proc::start(&name, command, &lab.logs().join(format!("{name}.log")))?;
+        self.tunnels.lock().insert(node.to_owned(), proc);
+        Ok(())
+    }
+
+    /// Kills a node's tunnel process; false where the kernel is the tunnel.
+    pub fn kill_tunnel(&self, node: &str) -> Result<bool> {
+        let has_one = self.tunnels.lock().contains_key(node);
+        if has_one {
+            kill(&self.tunnels, node)?;
+        }
+        Ok(has_one)
+    }
+
+    /// SIGKILL to every process of a cluster's mesh.
+    pub fn kill_cluster(&self, lab: &Lab, cluster: &str) -> Result<()> {
+        self.kill_apiserver(cluster)?;
+        for node in &lab.cluster_plan(cluster)?.nodes {
+            self.kill_agent(&node.name)?;
+            self.kill_tunnel(&node.name)?;
+        }
+        Ok(())
+    }
+
+    /// Starts every process of a cluster's mesh again.
+    pub fn restart_cluster(&self, lab: &Lab, cluster: &str) -> Result<()> {
+        self.start_apiserver(lab, cluster)?;
+        for node in &lab.cluster_plan(cluster)?.nodes {
+            self.start_tunnel(lab, &node.name)?;
+            self.start_agent(lab, &node.name)?;
+        }
+        Ok(())
+    }
+
+    /// Names and ids of all processes, and whether they live.
+    pub fn processes(&self) -> Vec<(String, u32, bool)> {
+        let mut all = Vec::new();
+        for group in [&self.apiservers, &self.agents, &self.tunnels] {
+            let group = group.lock();
+            all.extend(group.values().map(|proc| (proc.name().to_owned(), proc.pid(), proc.is_alive())));
+        }
+        all
+    }
+
+    /// A token that lets one node enrol, in a file that only root reads.
+    fn write_token(&self, lab: &Lab, cluster: &str, node: &str) -> Result<()> {
+        let token = self.meshctl(lab, &["--context", cluster, "token", "create", "--node", node])?;
+        let path = token_file(lab, cluster, node);
+        let folder = path.parent().context("a token file lies in a folder")?;
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("create {}", path.display()))?;
+        file.write_all(token.trim().as_bytes()).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+fn kill(group: &Mutex<BTreeMap<String, Proc>>, name: &str) -> Result<()> {
+    let found = group.lock().remove(name);
+    found.with_context(|| format!("nothing of {name} runs"))?.kill9()
+}
+
+pub fn admin_socket(lab: &Lab, cluster: &str) -> PathBuf {
+    lab.cluster_dir(cluster).join("admin.sock")
+}
+
+fn token_file(lab: &Lab, cluster: &str, node: &str) -> PathBuf {
+    lab.cluster_dir(cluster).join(node).join("enrol.token")
+}
+
+/// The configuration of `meshctl`: how each cluster's admin API, and each node's kernel, is reached from the machine.
+fn write_config(lab: &Lab) -> Result<PathBuf> {
+    let mut text = String::new();
+    for cluster in &lab.topology.clusters {
+        let socket = admin_socket(lab, &cluster.name);
+        text.push_str(&format!("[contexts.{}]\nadmin_socket = \"{}\"\n\n", cluster.name, socket.display()));
+    }
+    for node in lab.nodes() {
+        let words: Vec<String> = node.place.by_hand().split(' ').map(|word| format!("\"{word}\"")).collect();
+        text.push_str(&format!("[nodes.{}]\nexec = [{}]\n\n", node.name(), words.join(", ")));
+    }
+    let path = lab.name.state_dir().join("meshctl.toml");
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Asks the kernel for a device, in a namespace of the lab: no list of modules says it as surely.
+fn kernel_has_wireguard(namespace: &str) -> bool {
+    netns::ip(Some(namespace), &["link add probe-wg type wireguard".into(), "link del probe-wg".into()]).is_ok()
+}

@@ -1,0 +1,115 @@
+//! The plan of a lab: clusters, nodes, addresses, CNI kinds. Pure numbers; building it is `wiring`'s work.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// MTU of every link of the lab, pods included.
+pub const MTU: u32 = 1500;
+
+/// Which main CNI plugin attaches the pods of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cni {
+    /// A veth pair routed by the host.
+    Ptp,
+    /// A port of the node's bridge `cni0`.
+    Bridge,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodePlan {
+    pub name: String,
+    pub ip: Ipv4Addr,
+    pub pod_cidr: Ipv4Net,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterPlan {
+    pub name: String,
+    pub id: u32,
+    pub cni: Cni,
+    pub node_subnet: Ipv4Net,
+    /// The router's address towards the nodes.
+    pub gateway: Ipv4Addr,
+    /// The WAN's and the router's ends of the uplink.
+    pub wan_side: Ipv4Addr,
+    pub router_side: Ipv4Addr,
+    pub pod_cidr: Ipv4Net,
+    pub service_cidr: Ipv4Net,
+    pub nodes: Vec<NodePlan>,
+}
+
+impl ClusterPlan {
+    /// Cluster number `id`, named by its letter, with two nodes.
+    fn lettered(id: u8, letter: char, cni: Cni) -> Self {
+        let node = |n: u8| NodePlan {
+            name: format!("{letter}{n}"),
+            ip: Ipv4Addr::new(172, 30, id, 10 + n),
+            pod_cidr: net(Ipv4Addr::new(10, id, n, 0), 24),
+        };
+        Self {
+            name: format!("cluster-{letter}"),
+            id: u32::from(id),
+            cni,
+            node_subnet: net(Ipv4Addr::new(172, 30, id, 0), 24),
+            gateway: Ipv4Addr::new(172, 30, id, 1),
+            wan_side: Ipv4Addr::new(172, 31, id, 1),
+            router_side: Ipv4Addr::new(172, 31, id, 2),
+            pod_cidr: net(Ipv4Addr::new(10, id, 0, 0), 16),
+            service_cidr: net(Ipv4Addr::new(10, 100 + id, 0, 0), 16),
+            nodes: vec![node(1), node(2)],
+        }
+    }
+
+    /// The node that also runs the cluster's mesh-apiserver.
+    pub fn first_node(&self) -> &NodePlan {
+        &self.nodes[0]
+    }
+
+    /// The name of the WAN's link to this cluster (at most 15 characters).
+    pub fn wan_link(&self) -> String {
+        format!("to-{}", self.name)
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Topology {
+    pub clusters: Vec<ClusterPlan>,
+}
+
+impl Topology {
+    /// cluster-a with `ptp` pods and cluster-b with `bridge` pods, two nodes each.
+    pub fn pair() -> Self {
+        Self { clusters: vec![ClusterPlan::lettered(1, 'a', Cni::Ptp), ClusterPlan::lettered(2, 'b', Cni::Bridge)] }
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = (&ClusterPlan, &NodePlan)> {
+        self.clusters.iter().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster, node)))
+    }
+}
+
+fn net(address: Ipv4Addr, length: u8) -> Ipv4Net {
+    Ipv4Net::new(address, length).expect("the lengths written here are at most 32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_parts_of_the_plan_overlap() {
+        let topology = Topology::pair();
+        let ranges: Vec<Ipv4Net> =
+            topology.clusters.iter().flat_map(|c| [c.node_subnet, c.pod_cidr, c.service_cidr]).collect();
+        for (i, one) in ranges.iter().enumerate() {
+            for other in &ranges[i + 1..] {
+                assert!(!one.contains(other) && !other.contains(one), "{one} overlaps {other}");
+            }
+        }
+        for (cluster, node) in topology.nodes() {
+            assert!(cluster.pod_cidr.contains(&node.pod_cidr) && cluster.node_subnet.contains(&node.ip));
+        }
+    }
+}
