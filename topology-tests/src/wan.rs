@@ -90,11 +90,11 @@ impl Wan {
 
     /// Sets all counters to zero, and forgets which clear packets were seen.
     pub fn reset_counters(&self) -> Result<()> {
-        self.nft(&format!("reset counters table {TABLE}\nflush set {TABLE} seen\n")).map(drop)
+        self.nft(&format!("reset counters table {TABLE}\nflush set {TABLE} seen\n"))
     }
 
     pub fn counters(&self) -> Result<Counters> {
-        let listed = self.list(&format!("counters table {TABLE}"))?;
+        let listed = self.list(&["counters", "table"], &[])?;
         let packets = |name: &str| {
             let counters = listed.iter().filter_map(|entry| entry.get("counter"));
             let found = counters.into_iter().find(|counter| counter["name"] == name);
@@ -105,7 +105,7 @@ impl Wan {
 
     /// Which clear packets were seen: `source destination protocol`, up to 1,000 different ones. To find a leak's cause.
     pub fn clear_seen(&self) -> Result<Vec<String>> {
-        let listed = self.list(&format!("set {TABLE} seen"))?;
+        let listed = self.list(&["set"], &["seen"])?;
         let elements = listed.iter().find_map(|entry| entry["set"]["elem"].as_array());
         let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let line = |element: &Value| {
@@ -133,20 +133,25 @@ impl Wan {
                 script.push_str(&format!("add rule {TABLE} faults {rule}\n"));
             }
         }
-        self.nft(&script).map(drop)
+        self.nft(&script)
     }
 
-    fn list(&self, what: &str) -> Result<Vec<Value>> {
-        let text = self.nft(&format!("list {what}\n"))?;
+    fn list(&self, what: &[&str], name: &[&str]) -> Result<Vec<Value>> {
+        let table: Vec<&str> = TABLE.split(' ').collect();
+        let text = self.run(&[&["-j", "list"], what, &table, name].concat(), "")?;
         let read: Value = serde_json::from_str(&text).context("read what nft lists")?;
         read["nftables"].as_array().cloned().ok_or_else(|| anyhow!("nft listed nothing"))
     }
 
     /// Runs a script in one transaction.
-    fn nft(&self, script: &str) -> Result<String> {
+    fn nft(&self, script: &str) -> Result<()> {
+        self.run(&["-f", "-"], script).map(drop)
+    }
+
+    fn run(&self, args: &[&str], script: &str) -> Result<String> {
         netns::within(&self.netns, || {
             let mut child = Command::new("nft")
-                .args(["-j", "-f", "-"])
+                .args(args)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
@@ -157,7 +162,7 @@ impl Wan {
             drop(input);
             let output = child.wait_with_output().context("wait for nft")?;
             if !output.status.success() {
-                bail!("nft: {}\n{script}", String::from_utf8_lossy(&output.stderr).trim());
+                bail!("nft {}: {}\n{script}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
             }
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         })
