@@ -69,7 +69,12 @@ fn build_programs(toolchain: &Toolchain, linker: &Path, package: &Path, target_d
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .status();
     let status = status.unwrap_or_else(|e| panic!("start {}: {e}", toolchain.cargo.display()));
-    assert!(status.success(), "the eBPF programs do not build with rustc {} (LLVM {})", toolchain.release, toolchain.llvm);
+    assert!(
+        status.success(),
+        "the eBPF programs do not build with rustc {} (LLVM {})",
+        toolchain.release,
+        toolchain.llvm
+    );
     target_dir.join(TARGET).join("release")
 }
 
@@ -164,9 +169,9 @@ fn llvm_library(toolchain: &Toolchain) -> Option<PathBuf> {
     let folders = [lib.clone(), lib.join("x86_64-linux-gnu"), lib.join("aarch64-linux-gnu")];
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     let wanted = format!("libLLVM.so.{major}");
-    entries.map(|entry| entry.path()).find(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&wanted))
-    })
+    entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&wanted)))
 }
 
 fn own_cargo() -> PathBuf {

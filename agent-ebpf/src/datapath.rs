@@ -179,7 +179,8 @@ impl Datapath {
     /// The pin must follow the program: whoever attaches from an old pin brings the old code back.
     fn repin(&self, name: &'static str) -> Result<(), Error> {
         let path = self.pins.program(name);
-        let fresh = self.pins.program(&format!("{name}.new"));
+        // A bpf file system reserves names with a dot.
+        let fresh = self.pins.program(&format!("{name}-new"));
         pins::remove(&fresh)?;
         let pinned = sys::object_pin(self.fd(name)?, &fresh).and_then(|()| fs::rename(&fresh, &path));
         pinned.map_err(|source| Error::PinProgram { name, path, source })

@@ -101,8 +101,11 @@ pub(crate) fn attach_device(
     }
     pins::remove(&path)?;
     let place = || format!("device {ifindex}");
-    let link = sys::link_device(fd, ifindex, hook)
-        .map_err(|source| Error::Attach { program: name, place: place(), source })?;
+    let link = sys::link_device(fd, ifindex, hook).map_err(|source| Error::Attach {
+        program: name,
+        place: place(),
+        source,
+    })?;
     sys::object_pin(link.as_fd(), &path).map_err(|source| Error::Pin { path, source })?;
     Ok(Attached::New)
 }
@@ -123,8 +126,8 @@ pub(crate) fn attach_cgroup(
     }
     pins::remove(&path)?;
     let place = || folder.display().to_string();
-    let link = sys::link_cgroup(fd, cgroup, hook)
-        .map_err(|source| Error::Attach { program: name, place: place(), source })?;
+    let link =
+        sys::link_cgroup(fd, cgroup, hook).map_err(|source| Error::Attach { program: name, place: place(), source })?;
     sys::object_pin(link.as_fd(), &path).map_err(|source| Error::Pin { path, source })?;
     Ok(Attached::New)
 }

@@ -24,7 +24,9 @@ pub use services::{Backends, Maglev, Services};
 pub enum Error {
     #[error("open the map {}", path.display())]
     Open { path: PathBuf, source: io::Error },
-    #[error("the map {map} has keys of {found_key} and values of {found_value} bytes, not {key} and {value}: made by another version")]
+    #[error(
+        "the map {map} has keys of {found_key} and values of {found_value} bytes, not {key} and {value}: made by another version"
+    )]
     Layout { map: &'static str, key: usize, value: usize, found_key: u32, found_value: u32 },
     #[error("{call} in the map {map}")]
     Call { map: &'static str, call: &'static str, source: io::Error },

@@ -20,9 +20,8 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     pub const CONFIG: &str = "CONFIG";
     /// All of them.
-    pub const ALL: [&str; 12] = [
-        IPCACHE, PREFIXES, NODES, ENDPOINTS, SERVICES, BACKENDS, MAGLEV, CT, REVNAT, SOCK_REV, COUNTERS, CONFIG,
-    ];
+    pub const ALL: [&str; 12] =
+        [IPCACHE, PREFIXES, NODES, ENDPOINTS, SERVICES, BACKENDS, MAGLEV, CT, REVNAT, SOCK_REV, COUNTERS, CONFIG];
 }
 
 /// Names of the programs, as in the object and as pinned.

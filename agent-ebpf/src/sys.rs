@@ -273,8 +273,7 @@ pub(crate) fn link_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook:
 
 fn link(program: BorrowedFd<'_>, target: u32, hook: Hook, flags: u32) -> io::Result<OwnedFd> {
     let program = program.as_raw_fd().cast_unsigned();
-    let mut attr =
-        LinkCreate { program, target, hook: hook as u32, flags, relative: 0, pad: 0, expected_revision: 0 };
+    let mut attr = LinkCreate { program, target, hook: hook as u32, flags, relative: 0, pad: 0, expected_revision: 0 };
     bpf(LINK_CREATE, &mut attr).map(owned)
 }
 
@@ -312,9 +311,8 @@ impl SharedWords {
     pub(crate) fn map(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, map.as_raw_fd(), 0)
-        };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, map.as_raw_fd(), 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -28,25 +28,44 @@ pub fn run(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn v4(ctx: &TcContext, ip: &V4) -> i32 {
     let dst = Addr::from_wire_v4(ip.dst);
-    if let Some(entry) = ipcache::exact(dst) {
-        return route(ctx, ip, entry);
+    let entry = match ipcache::exact(dst) {
+        Some(entry) => entry,
+        None => match service_or_prefix(ctx, ip, dst) {
+            Ok(entry) => entry,
+            Err(answer) => return answer,
+        },
+    };
+    route(ctx, ip, entry)
+}
+
+/// For a destination that is no pod: the entry to route by, after translation where it is a service's address; or the
+/// program's answer.
+#[inline(always)]
+fn service_or_prefix(ctx: &TcContext, ip: &V4, dst: Addr) -> Result<&'static IpEntry, i32> {
+    let Some(target) = target(ctx, ip, dst)? else { return ipcache::prefix(dst).ok_or(NEXT) };
+    if nat::destination(ctx, ip, target.addr.wire_v4(), target.port_be).is_err() {
+        return Err(count::drop(FROM_POD, reason::REWRITE_FAILED, NOBODY, ctx.len()));
     }
-    if ip.has_ports {
-        let key = ip.flow();
-        if let Some(target) = known(ctx, ip, &key) {
-            return translate(ctx, ip, target);
-        }
-        if let Some(service) = lb::service(dst, ip.dport, ip.proto) {
-            return match open(ctx, ip, &key, service) {
-                Ok(target) => translate(ctx, ip, &target),
-                Err((reason, who)) => count::drop(FROM_POD, reason, who, ctx.len()),
-            };
-        }
+    if target.flags & FlowTarget::FLAG_REMOTE == 0 {
+        return Err(NEXT);
     }
-    match ipcache::prefix(dst) {
-        Some(entry) => route(ctx, ip, entry),
-        None => NEXT,
+    // A remote backend that no prefix covers must not find its own way.
+    ipcache::lookup(target.addr).ok_or_else(|| count::drop(FROM_POD, reason::NO_PATH, NOBODY, ctx.len()))
+}
+
+/// The backend, where the destination is a service's address.
+#[inline(always)]
+fn target(ctx: &TcContext, ip: &V4, dst: Addr) -> Result<Option<FlowTarget>, i32> {
+    if !ip.has_ports {
+        return Ok(None);
     }
+    let key = ip.flow();
+    if let Some(target) = known(ctx, ip, &key) {
+        return Ok(Some(*target));
+    }
+    let Some(service) = lb::service(dst, ip.dport, ip.proto) else { return Ok(None) };
+    let opened = open(ctx, ip, &key, service);
+    opened.map(Some).map_err(|(reason, who)| count::drop(FROM_POD, reason, who, ctx.len()))
 }
 
 /// IPv6 is not carried yet; what belongs to a peer must not leave in clear.
@@ -108,23 +127,6 @@ fn open(ctx: &TcContext, ip: &V4, key: &FlowKey, service: &Service) -> Result<Fl
     }
     count::forward(FROM_POD, reason::TRANSLATED, Who { cluster: backend.cluster, ..who }, ctx.len());
     Ok(target)
-}
-
-#[inline(always)]
-fn translate(ctx: &TcContext, ip: &V4, target: &FlowTarget) -> i32 {
-    let (addr, port) = (target.addr, target.port_be);
-    let is_remote = target.flags & FlowTarget::FLAG_REMOTE != 0;
-    if nat::destination(ctx, ip, addr.wire_v4(), port).is_err() {
-        return count::drop(FROM_POD, reason::REWRITE_FAILED, NOBODY, ctx.len());
-    }
-    if !is_remote {
-        return NEXT;
-    }
-    match ipcache::lookup(addr) {
-        Some(entry) => route(ctx, ip, entry),
-        // A remote backend that no prefix covers must not find its own way.
-        None => count::drop(FROM_POD, reason::NO_PATH, NOBODY, ctx.len()),
-    }
 }
 
 #[inline(always)]

@@ -25,12 +25,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 
     /// With another size of value than `V`'s: a per-CPU map is described by the size of one CPU's value.
-    pub(super) fn open_sized(
-        pins: &Pins,
-        name: &'static str,
-        access: Access,
-        value: usize,
-    ) -> Result<Self, Error> {
+    pub(super) fn open_sized(pins: &Pins, name: &'static str, access: Access, value: usize) -> Result<Self, Error> {
         let path = pins.map(name);
         let open = || {
             let fd = sys::object_get(&path, access == Access::ReadOnly)?;

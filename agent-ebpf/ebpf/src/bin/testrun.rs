@@ -1,15 +1,19 @@
 //! The object for tests and benchmarks: the empty program as the floor, and two programs that prepare a packet as a kernel
 //! run cannot and then jump into the program under test.
+//!
+//! It does not link the library: that would bring all maps of the datapath with it.
 #![no_std]
 #![no_main]
 
-use agent_ebpf_progs as programs;
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{BPF_F_ZERO_CSUM_TX, bpf_tunnel_key};
 use aya_ebpf::helpers::generated::{bpf_skb_set_tunnel_key, bpf_skb_store_bytes};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::TcContext;
-use programs::packet::{NEXT, SHOT, skb};
+
+const NEXT: i32 = -1;
+const SHOT: i32 = 2;
 
 /// Entry 0 is the program under test.
 #[map]
@@ -46,7 +50,7 @@ pub fn keyed(ctx: TcContext) -> i32 {
         key.tunnel_ttl = 64;
         key.__bindgen_anon_3.local_ipv4 = node;
         let size = size_of::<bpf_tunnel_key>() as u32;
-        if bpf_skb_set_tunnel_key(skb(&ctx), &mut key, size, BPF_F_ZERO_CSUM_TX as u64) != 0 {
+        if bpf_skb_set_tunnel_key(ctx.as_ptr().cast(), &mut key, size, BPF_F_ZERO_CSUM_TX as u64) != 0 {
             return SHOT;
         }
         JUMP.tail_call(&ctx, 0);
@@ -64,10 +68,20 @@ pub fn replay(ctx: TcContext) -> i32 {
         let next = at + 1;
         (*position)[0] = if next < count { next } else { 0 };
         let Some(header) = HEADERS.get_ptr(at) else { return SHOT };
-        if bpf_skb_store_bytes(skb(&ctx), REPLAY_AT, header.cast(), REPLAY_LEN, 0) != 0 {
+        if bpf_skb_store_bytes(ctx.as_ptr().cast(), REPLAY_AT, header.cast(), REPLAY_LEN, 0) != 0 {
             return SHOT;
         }
         JUMP.tail_call(&ctx, 0);
     }
     SHOT
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
 }
