@@ -7,6 +7,7 @@
 //! lab: all of it together        wan: faults, counters        load: requests, records        teardown: by name alone
 //! ```
 
+pub mod bench;
 pub mod binaries;
 pub mod cgroup;
 pub mod cli;
@@ -30,6 +31,7 @@ pub mod nursery;
 pub mod place;
 pub mod proc;
 pub mod requirements;
+pub mod scenario;
 pub mod teardown;
 pub mod topology;
 pub mod traffic;

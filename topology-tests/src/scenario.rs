@@ -1,0 +1,172 @@
+//! What every scenario starts from: a lab with manifests and the mesh running in it, one at a time on this machine. Reads
+//! kernel maps where they are pinned, so that a scenario believes no process about itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_ebpf::Pins;
+use agent_ebpf::common::verdict::reason;
+use agent_ebpf::common::{CounterKey, CounterValue};
+use agent_ebpf::maps::{Access, Counters};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::components::{Encryption, Periods};
+use crate::control_plane::PodRecord;
+use crate::deadline::wait_for;
+use crate::lab::{self, Lab};
+use crate::load::check::{Checked, Question};
+use crate::manifest::Manifests;
+use crate::mesh::{self, Mesh};
+use crate::topology::Topology;
+
+/// How long pods may take to start, and the mesh to tell of them.
+const READY: Duration = Duration::from_secs(20);
+
+/// A lab with its mesh. Dropped, it takes both down.
+pub struct Scenario {
+    // In this order: the mesh's processes end before their namespaces.
+    pub mesh: Mesh,
+    pub lab: Lab,
+    _one_at_a_time: Flock<File>,
+}
+
+/// How to start.
+pub struct Setup {
+    pub name: &'static str,
+    pub topology: Topology,
+    pub manifests: BTreeMap<String, Manifests>,
+    pub encryption: Encryption,
+    pub periods: Periods,
+}
+
+impl Setup {
+    /// The example shop over WireGuard, with default periods.
+    pub fn shop(name: &'static str) -> Result<Self> {
+        let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/shop");
+        let mut manifests = BTreeMap::new();
+        for cluster in ["cluster-a", "cluster-b"] {
+            manifests.insert(cluster.to_owned(), Manifests::load(&shop.join(cluster))?);
+        }
+        Ok(Self::with(name, manifests))
+    }
+
+    /// These manifests over WireGuard, with default periods, on two clusters of two nodes.
+    pub fn with(name: &'static str, manifests: BTreeMap<String, Manifests>) -> Self {
+        let topology = Topology::pair();
+        Self { name, topology, manifests, encryption: Encryption::Wireguard, periods: Periods::default() }
+    }
+
+    /// Builds the lab, starts the pods and the mesh. `None`, with the reason on standard output, where no lab can be made.
+    #[expect(clippy::print_stdout, reason = "the test runner counts this line")]
+    pub fn start(self) -> Result<Option<Scenario>> {
+        if let Some(why) = crate::requirements::missing() {
+            println!("skipped: {why}");
+            return Ok(None);
+        }
+        let lock = lock()?;
+        let options = lab::Options { name: self.name.parse()?, topology: self.topology, manifests: self.manifests };
+        let lab = Lab::up(options)?;
+        lab.wait_pods_ready(READY)?;
+        let mesh = Mesh::start(&lab, mesh::Options { encryption: self.encryption, periods: self.periods })?;
+        Ok(Some(Scenario { mesh, lab, _one_at_a_time: lock }))
+    }
+}
+
+impl Scenario {
+    pub fn meshctl(&self, args: &[&str]) -> Result<String> {
+        self.mesh.meshctl(&self.lab, args)
+    }
+
+    pub fn connect(&self) -> Result<()> {
+        self.meshctl(&["connect", "cluster-a", "cluster-b"]).map(drop)
+    }
+
+    /// Asks once.
+    pub fn ask(&self, client: &PodRecord, question: &str, bytes: usize) -> Result<Checked> {
+        let question: Question = question.parse()?;
+        let mut answers = self.lab.check_from(client, &[question], bytes)?;
+        answers.pop().with_context(|| format!("lab-load did not report on {question}"))
+    }
+
+    /// Asks until it is answered: for the first request after a change, never under load.
+    pub fn ask_until_answered(&self, client: &PodRecord, question: &str, within: Duration) -> Result<Checked> {
+        wait_for(&format!("an answer to {question} in {}", client.name), within, || {
+            let checked = self.ask(client, question, 100)?;
+            match &checked.error {
+                None => Ok(Some(checked)),
+                Some(error) => bail!("{error}"),
+            }
+        })
+    }
+
+    /// `protocol://cluster-IP:port` of a service.
+    pub fn service(&self, protocol: &str, cluster: &str, namespace: &str, name: &str, port: u16) -> Result<String> {
+        Ok(format!("{protocol}://{}:{port}", self.lab.cluster_ip(cluster, namespace, name)?))
+    }
+
+    /// Every counter of a node's datapath.
+    pub fn counters(&self, node: &str) -> Result<Vec<(CounterKey, CounterValue)>> {
+        let counters = Counters::open(&Pins::under(&self.bpffs(node)?), Access::ReadOnly)?;
+        Ok(counters.read()?)
+    }
+
+    /// Packets that a program of a node counted for a reason.
+    pub fn counted(&self, node: &str, direction: u8, why: u8) -> Result<u64> {
+        let counters = self.counters(node)?;
+        let matching = counters.iter().filter(|(key, _)| key.direction == direction && key.reason == why);
+        Ok(matching.map(|(_, value)| value.packets).sum())
+    }
+
+    /// Waits until a program of a node has counted at least `more` packets over `before` for a reason.
+    pub fn wait_counted(&self, node: &str, direction: u8, why: u8, before: u64, more: u64) -> Result<()> {
+        let what = format!("{more} packets counted as {} on {node}", reason::name(why));
+        wait_for(&what, Duration::from_secs(5), || {
+            let now = self.counted(node, direction, why)?;
+            if now >= before + more { Ok(Some(())) } else { bail!("{} so far", now - before) }
+        })
+    }
+
+    /// The value of a counter or gauge in what a component serves on `/metrics`, summed over the label sets that contain
+    /// `labels`.
+    pub fn metric(&self, node: &str, port: u16, name: &str, labels: &str) -> Result<f64> {
+        let address = format!("http://{}:{port}/metrics", self.lab.node(node)?.plan.ip);
+        let place = &self.lab.node(node)?.place;
+        let text = self.lab.run_in(place, "curl", &["--silent", "--fail", "--max-time", "5", &address])?;
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(labels)
+        });
+        lines
+            .map(|line| {
+                let value = line.rsplit(' ').next().unwrap_or_default();
+                value.parse::<f64>().with_context(|| format!("{line:?} does not end in a number"))
+            })
+            .sum()
+    }
+
+    /// Where a node's maps are pinned, seen from the machine.
+    fn bpffs(&self, node: &str) -> Result<PathBuf> {
+        let mnt = self.lab.node(node)?.place.mnt.clone().with_context(|| format!("{node} has no mount namespace"))?;
+        let process = mnt.parent().and_then(Path::parent).context("a namespace file lies in /proc/PID/ns")?;
+        Ok(process.join("root/sys/fs/bpf"))
+    }
+
+    /// Takes everything down; an error when something remains.
+    pub fn end(self) -> Result<()> {
+        let Self { mesh, lab, _one_at_a_time: _lock } = self;
+        drop(mesh);
+        let left = lab.down()?;
+        if left.is_empty() { Ok(()) } else { bail!("the lab left behind: {}", left.join(", ")) }
+    }
+}
+
+/// Labs share the machine's two cores: a scenario waits until the one before it is gone.
+fn lock() -> Result<Flock<File>> {
+    let path = std::env::temp_dir().join("isthmus-lab.lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_file, errno)| errno)
+        .with_context(|| format!("wait for {}", path.display()))
+}

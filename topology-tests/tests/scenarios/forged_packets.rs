@@ -1,0 +1,107 @@
+//! Packets that claim what they may not: each is dropped, counted for its reason, and reaches nobody.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use agent_ebpf::common::verdict::{direction, reason};
+use topology_tests::inject::Packet;
+use topology_tests::scenario::{Scenario, Setup};
+
+const VXLAN: u16 = 8473;
+const A1: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 11);
+const B1: Ipv4Addr = Ipv4Addr::new(172, 30, 2, 11);
+/// An identity of cluster-a, of cluster-b, and of a cluster that nobody joined.
+const OF_A: u32 = 0x01_012c;
+const OF_B: u32 = 0x02_012c;
+const OF_NOBODY: u32 = 0x03_012c;
+
+fn joined(name: &'static str) -> Option<Scenario> {
+    let scenario = Setup::shop(name).unwrap().start().unwrap()?;
+    scenario.connect().unwrap();
+    let client = scenario.lab.pod("frontend-0").unwrap();
+    let ledger = format!("http://{}:8080", scenario.lab.pod("ledger-0").unwrap().ip.unwrap());
+    scenario.ask_until_answered(&client, &ledger, Duration::from_secs(5)).unwrap();
+    Some(scenario)
+}
+
+/// A pod of cluster-a on its first node, and one of cluster-b.
+fn pods_on_first_nodes(s: &Scenario) -> (Ipv4Addr, Ipv4Addr) {
+    let ip_on = |node: &str| s.lab.pods().into_iter().find(|pod| pod.node == node).and_then(|pod| pod.ip).unwrap();
+    (ip_on("a1"), ip_on("b1"))
+}
+
+#[test]
+fn vxlan_from_outside_the_secure_device_is_dropped_whatever_its_vni() {
+    let Some(s) = joined("forgedvni") else { return };
+    let (victim, claimed) = pods_on_first_nodes(&s);
+    let inner = Packet::udp(SocketAddrV4::new(claimed, 4000), SocketAddrV4::new(victim, 8080), b"forged");
+    let before = s.counted("a1", direction::FROM_MESH, reason::NOT_ENCRYPTED).unwrap();
+    let packets: Vec<Packet> = [0, 1, OF_B, OF_A, 0xff_ffff]
+        .into_iter()
+        .map(|vni| Packet::vxlan(SocketAddrV4::new(B1, 50_000), SocketAddrV4::new(A1, VXLAN), vni, &inner))
+        .collect();
+    s.lab.inject_from_wan(&packets).unwrap();
+    s.wait_counted("a1", direction::FROM_MESH, reason::NOT_ENCRYPTED, before, 5).unwrap();
+    s.end().unwrap();
+}
+
+#[test]
+fn a_node_of_a_peer_cannot_speak_for_another_cluster() {
+    let Some(s) = joined("forgedinner") else { return };
+    let (victim, claimed) = pods_on_first_nodes(&s);
+    let through_tunnel = |vni, inner: &Packet| {
+        // Sent from b1's own namespace to the VXLAN port of a1: the node's rules take it through WireGuard.
+        let packet = Packet::vxlan(SocketAddrV4::new(B1, 50_000), SocketAddrV4::new(A1, VXLAN), vni, inner);
+        s.lab.inject_from_node("b1", &[packet]).unwrap();
+    };
+    let target = SocketAddrV4::new(victim, 8080);
+
+    let before = s.counted("a1", direction::FROM_MESH, reason::INNER_SOURCE).unwrap();
+    let own = Packet::udp(SocketAddrV4::new(Ipv4Addr::new(10, 1, 2, 77), 4000), target, b"as a pod of cluster-a");
+    let stranger = Packet::udp(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), 4000), target, b"from nowhere");
+    through_tunnel(OF_B, &own);
+    through_tunnel(OF_B, &stranger);
+    s.wait_counted("a1", direction::FROM_MESH, reason::INNER_SOURCE, before, 2).unwrap();
+
+    let before = s.counted("a1", direction::FROM_MESH, reason::OUTER_SOURCE).unwrap();
+    through_tunnel(OF_NOBODY, &Packet::udp(SocketAddrV4::new(claimed, 4000), target, b"identity of cluster 3"));
+    through_tunnel(OF_A, &Packet::udp(SocketAddrV4::new(claimed, 4000), target, b"identity of cluster-a"));
+    s.wait_counted("a1", direction::FROM_MESH, reason::OUTER_SOURCE, before, 2).unwrap();
+
+    let before = s.counted("a1", direction::FROM_MESH, reason::OTHER_NODE).unwrap();
+    let on_b2 = s.lab.pods().into_iter().find(|pod| pod.node == "b2").and_then(|pod| pod.ip).unwrap();
+    through_tunnel(OF_B, &Packet::udp(SocketAddrV4::new(on_b2, 4000), target, b"a pod of the other node"));
+    s.wait_counted("a1", direction::FROM_MESH, reason::OTHER_NODE, before, 1).unwrap();
+    s.end().unwrap();
+}
+
+#[test]
+fn a_pod_cannot_send_from_an_address_that_is_not_its_own() {
+    let Some(s) = joined("spoof") else { return };
+    let pod = s.lab.pod("frontend-0").unwrap();
+    let (_, remote) = pods_on_first_nodes(&s);
+    let target = SocketAddrV4::new(remote, 8080);
+    let before = s.counted(&pod.node, direction::FROM_POD, reason::SPOOFED_SOURCE).unwrap();
+    let other = Ipv4Addr::new(10, 1, 1, 250);
+    let packets = [other, remote, Ipv4Addr::new(8, 8, 8, 8)]
+        .map(|source| Packet::udp(SocketAddrV4::new(source, 4000), target, b"not mine"));
+    s.lab.inject_from_pod(&pod, &packets).unwrap();
+    s.wait_counted(&pod.node, direction::FROM_POD, reason::SPOOFED_SOURCE, before, 3).unwrap();
+    s.end().unwrap();
+}
+
+#[test]
+fn a_host_process_cannot_reach_a_peers_pods_in_clear() {
+    let Some(s) = joined("hostleak") else { return };
+    let (_, remote) = pods_on_first_nodes(&s);
+    s.lab.wan.reset_counters().unwrap();
+    let packet = Packet::udp(SocketAddrV4::new(A1, 4000), SocketAddrV4::new(remote, 8080), b"from the host");
+    let sent = s.lab.inject_from_node("a1", &[packet]);
+    // The route to the peer's prefix takes it to a device that drops it, or the uplink's program does: never the WAN.
+    drop(sent);
+    let node = s.lab.node("a1").unwrap();
+    let peer_api = "https://172.30.2.11:2379/version";
+    drop(s.lab.run_in(&node.place, "curl", &["--insecure", "--max-time", "2", peer_api]));
+    assert_eq!(s.lab.wan.counters().unwrap().clear, 0, "{:?}", s.lab.wan.clear_seen());
+    s.end().unwrap();
+}
