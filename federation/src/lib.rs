@@ -1,1 +1,26 @@
-//! Cilium's clustermesh contract, sessions to remote clusters, mirror, liveness, join
+//! How clusters become one mesh: Cilium's clustermesh contract, sessions to remote clusters, the mirror, liveness, joining.
+//!
+//! ```text
+//!  isthmus/v1/peers/<c> --Service--> Session <c> --etcd client, mTLS--> the peer's store
+//!                                       |  Range/Watch, contract::validate
+//!                                       v
+//!                                    Mirror --one Txn: facts + resume point--> cilium/cache/<res>/v1/<c>/...
+//!  heartbeats --liveness::judge--> Handle::states() --> the merged view leaves out what is Withdrawn
+//! ```
+//!
+//! Must never write outside a peer's own part of the store, and never send anything to a peer: each side only reads the other.
+
+pub mod contract;
+pub mod join;
+pub mod liveness;
+pub mod metrics;
+pub mod mirror;
+pub mod peer;
+pub mod service;
+pub mod session;
+pub mod state;
+
+pub use metrics::Metrics;
+pub use peer::{Declaration, PeerRecord};
+pub use service::{Handle, Options, Service, States};
+pub use state::State;

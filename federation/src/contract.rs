@@ -1,0 +1,49 @@
+//! Cilium's clustermesh contract as values: where a fact lives (keys) and how it is written (one file per kind).
+//!
+//! Owns key layout, encodings, and the rules of what a peer may say. Pure: no I/O, no clock, no store. It must never accept
+//! a value on trust: [`validate`] holds every rule, and readers ignore fields they do not know.
+//!
+//! ```text
+//!  exporter:  mesh-types word --> *Value --encode--> bytes under cilium/state/...
+//!  mirror:    bytes of a peer --validate--> the same bytes under cilium/cache/<res>/v1/<peer>/...
+//!  view:      bytes under state/ or cache/ --decode--> *Value --> mesh-types word
+//! ```
+
+pub mod cluster_config;
+pub mod identity;
+pub mod ip;
+pub mod keys;
+mod lenient;
+pub mod node;
+pub mod service;
+pub mod stamp;
+pub mod validate;
+
+pub use cluster_config::ClusterConfig;
+pub use ip::IpValue;
+pub use keys::{Layout, Resource};
+pub use node::NodeValue;
+pub use service::ServiceValue;
+pub use stamp::ExportClock;
+
+/// A stored value that is not of its kind's form.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("not valid JSON of a {kind} value")]
+    Json { kind: &'static str, source: serde_json::Error },
+    #[error("{field}: {value:?} is not {want}")]
+    Field { field: &'static str, value: String, want: &'static str },
+    #[error("labels are not in Cilium's sorted form")]
+    Labels(#[source] mesh_types::labels::Error),
+    #[error("labels are not UTF-8 text")]
+    Text(#[source] std::str::Utf8Error),
+}
+
+impl Error {
+    fn field(field: &'static str, value: impl ToString, want: &'static str) -> Self {
+        Self::Field { field, value: value.to_string(), want }
+    }
+}
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,248 @@
+//! What a peer may say: every key and value that a remote cluster sends is checked here before it is mirrored.
+//!
+//! A violation is one rejected key, never an error of the session: the rest goes on. The rules follow from what the peer
+//! declared when it joined; nothing is learned from what it says later.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use mesh_types::labels::POLICY_CLUSTER;
+use mesh_types::prefix::any_contains;
+use mesh_types::{ClusterId, ClusterName, IdentityLayout, SecurityIdentity};
+
+use super::keys::ip_segment;
+use super::{ClusterConfig, Error, IpValue, NodeValue, Resource, ServiceValue, identity};
+
+/// What one peer declared, and so what it may say.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub name: ClusterName,
+    pub id: ClusterId,
+    pub layout: IdentityLayout,
+    pub pod_prefixes: Vec<IpNet>,
+    pub node_prefixes: Vec<IpNet>,
+    pub service_prefixes: Vec<IpNet>,
+}
+
+/// The rule that a key or value broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// The value has its kind's form.
+    Form,
+    /// The key's last segments are the names in the value.
+    KeyNamesValue,
+    /// A cluster speaks for itself only.
+    OwnCluster,
+    OwnClusterId,
+    MaxConnectedClusters,
+    /// An identity's number lies in the cluster's range.
+    IdentityRange,
+    /// An identity's policy.cluster label is the cluster's name.
+    PolicyClusterLabel,
+    PodAddress,
+    HostAddress,
+    NodeAddress,
+    NodePodCidr,
+    BackendAddress,
+    FrontendAddress,
+}
+
+impl Rule {
+    /// For the metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::KeyNamesValue => "key-names-value",
+            Self::OwnCluster => "own-cluster",
+            Self::OwnClusterId => "own-cluster-id",
+            Self::MaxConnectedClusters => "max-connected-clusters",
+            Self::IdentityRange => "identity-range",
+            Self::PolicyClusterLabel => "policy-cluster-label",
+            Self::PodAddress => "pod-address",
+            Self::HostAddress => "host-address",
+            Self::NodeAddress => "node-address",
+            Self::NodePodCidr => "node-pod-cidr",
+            Self::BackendAddress => "backend-address",
+            Self::FrontendAddress => "frontend-address",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One thing a peer said that it may not say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cluster {peer} may not say {value} in {key}: {rule}: it may say {allowed}")]
+pub struct Rejection {
+    pub peer: ClusterName,
+    /// The key's part after the prefix of its kind, with the kind in front.
+    pub key: String,
+    pub rule: Rule,
+    pub value: String,
+    pub allowed: String,
+}
+
+/// What is wrong, before it is known where.
+struct Wrong {
+    rule: Rule,
+    value: String,
+    allowed: String,
+}
+
+fn wrong(rule: Rule, value: impl ToString, allowed: impl Into<String>) -> Wrong {
+    Wrong { rule, value: value.to_string(), allowed: allowed.into() }
+}
+
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Self {
+        let allowed = match &error {
+            Error::Field { want, .. } => (*want).to_owned(),
+            _ => "a value of the contract's form".to_owned(),
+        };
+        let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+        Self { rule: Rule::Form, value: format!("a value that cannot be read: {error}{cause}"), allowed }
+    }
+}
+
+fn list(prefixes: &[IpNet]) -> String {
+    if prefixes.is_empty() {
+        return "none: it declared no such prefixes".to_owned();
+    }
+    prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Rules {
+    /// Checks one key. `rest` is what follows the prefix of its kind and cluster.
+    pub fn check(&self, resource: Resource, rest: &str, value: &[u8]) -> Result<(), Rejection> {
+        let checked = match resource {
+            Resource::Identities => self.identity(rest, value),
+            Resource::Nodes => self.node(rest, value),
+            Resource::Ip => self.ip(rest, value),
+            Resource::Services => self.service(rest, value),
+            Resource::ServiceExports | Resource::EndpointSlices => {
+                Err(wrong(Rule::Form, resource, "the kinds that this version mirrors"))
+            }
+        };
+        checked.map_err(|wrong| self.reject(format!("{resource}/{rest}"), wrong))
+    }
+
+    /// Checks the peer's configuration and returns it.
+    pub fn check_config(&self, value: &[u8]) -> Result<ClusterConfig, Rejection> {
+        self.config(value).map_err(|wrong| self.reject("cluster-config".to_owned(), wrong))
+    }
+
+    fn reject(&self, key: String, wrong: Wrong) -> Rejection {
+        Rejection { peer: self.name.clone(), key, rule: wrong.rule, value: wrong.value, allowed: wrong.allowed }
+    }
+
+    fn config(&self, value: &[u8]) -> Result<ClusterConfig, Wrong> {
+        let config = ClusterConfig::decode(value)?;
+        self.is_own_id(config.id)?;
+        // Cilium compares the mode only where it changes the split of the identity's bits.
+        let max = self.layout.max_clusters();
+        let said = config.capabilities.max_connected_clusters;
+        if said != 0 && said != max {
+            return Err(wrong(Rule::MaxConnectedClusters, said, max.to_string()));
+        }
+        Ok(config)
+    }
+
+    fn is_own_name(&self, said: &str) -> Result<(), Wrong> {
+        if said == self.name.as_str() { Ok(()) } else { Err(wrong(Rule::OwnCluster, said, self.name.as_str())) }
+    }
+
+    fn is_own_id(&self, said: u32) -> Result<(), Wrong> {
+        if said == self.id.get() { Ok(()) } else { Err(wrong(Rule::OwnClusterId, said, self.id.to_string())) }
+    }
+
+    fn names(rest: &str, want: String) -> Result<(), Wrong> {
+        if rest == want { Ok(()) } else { Err(wrong(Rule::KeyNamesValue, want, rest)) }
+    }
+
+    fn identity(&self, rest: &str, value: &[u8]) -> Result<(), Wrong> {
+        let range = self.layout.range(self.id);
+        let allowed = || format!("{} to {}", range.start(), range.end());
+        let number = rest.parse::<u32>().ok().filter(|n| n.to_string() == rest);
+        if !number.is_some_and(|n| range.contains(&n)) {
+            return Err(wrong(Rule::IdentityRange, rest, allowed()));
+        }
+        let labels = identity::decode(value)?;
+        match labels.get(POLICY_CLUSTER) {
+            Some(cluster) if cluster == self.name.as_str() => Ok(()),
+            said => Err(wrong(
+                Rule::PolicyClusterLabel,
+                format!("{POLICY_CLUSTER}={}", said.unwrap_or("(absent)")),
+                format!("{POLICY_CLUSTER}={}", self.name),
+            )),
+        }
+    }
+
+    fn node(&self, rest: &str, value: &[u8]) -> Result<(), Wrong> {
+        let value = NodeValue::decode(value)?;
+        self.is_own_name(&value.cluster)?;
+        self.is_own_id(value.cluster_id)?;
+        Self::names(rest, value.name.clone())?;
+        let node = value.to_node()?;
+        for ip in node.internal_ips {
+            self.inside(Rule::NodeAddress, &self.node_prefixes, ip)?;
+        }
+        for cidr in node.pod_cidrs {
+            if !self.pod_prefixes.iter().any(|declared| declared.contains(&cidr)) {
+                return Err(wrong(Rule::NodePodCidr, cidr, list(&self.pod_prefixes)));
+            }
+        }
+        Ok(())
+    }
+
+    fn ip(&self, rest: &str, value: &[u8]) -> Result<(), Wrong> {
+        let value = IpValue::decode(value)?;
+        let prefix = value.prefix()?;
+        if rest != ip_segment(&prefix) && rest != prefix.to_string() {
+            return Err(wrong(Rule::KeyNamesValue, prefix, rest));
+        }
+        let said = SecurityIdentity(value.id);
+        if !self.layout.may_say(self.id, said) {
+            let range = self.layout.range(self.id);
+            return Err(wrong(
+                Rule::IdentityRange,
+                said,
+                format!("{} to {}, or a reserved number", range.start(), range.end()),
+            ));
+        }
+        let inside = |declared: &[IpNet]| declared.iter().any(|d| d.contains(&prefix));
+        // A node's own address is never a workload's: only reserved identities are said about it.
+        if !inside(&self.pod_prefixes) && !(said.is_reserved() && inside(&self.node_prefixes)) {
+            return Err(wrong(Rule::PodAddress, prefix, list(&self.pod_prefixes)));
+        }
+        match value.host()? {
+            Some(host) => self.inside(Rule::HostAddress, &self.node_prefixes, host),
+            None => Ok(()),
+        }
+    }
+
+    fn service(&self, rest: &str, value: &[u8]) -> Result<(), Wrong> {
+        let value = ServiceValue::decode(value)?;
+        self.is_own_name(&value.cluster)?;
+        self.is_own_id(value.cluster_id)?;
+        Self::names(rest, value.service_name().to_string())?;
+        for ip in value.frontend_addresses()? {
+            self.inside(Rule::FrontendAddress, &self.service_prefixes, ip)?;
+        }
+        for ip in value.backend_addresses()? {
+            self.inside(Rule::BackendAddress, &self.pod_prefixes, ip)?;
+        }
+        Ok(())
+    }
+
+    fn inside(&self, rule: Rule, declared: &[IpNet], ip: IpAddr) -> Result<(), Wrong> {
+        if any_contains(declared, ip) { Ok(()) } else { Err(wrong(rule, ip, list(declared))) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

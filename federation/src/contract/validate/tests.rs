@@ -1,0 +1,95 @@
+use super::*;
+
+fn east() -> Rules {
+    Rules {
+        name: ClusterName::new("east").unwrap(),
+        id: ClusterId::new(7).unwrap(),
+        layout: IdentityLayout::Clusters255,
+        pod_prefixes: vec!["10.71.0.0/16".parse().unwrap()],
+        node_prefixes: vec!["192.0.2.0/24".parse().unwrap()],
+        service_prefixes: vec!["10.96.0.0/16".parse().unwrap()],
+    }
+}
+
+const NODE: &str = r#"{"Name":"w1","Cluster":"east","IPAddresses":[{"Type":"InternalIP","IP":"192.0.2.17"}],"IPv4AllocCIDR":{"IP":"10.71.7.0","Mask":"////AA=="},"ClusterID":7}"#;
+const LABELS: &str = "k8s:app=cart;k8s:io.cilium.k8s.policy.cluster=east;";
+const IP: &str = r#"{"IP":"10.71.7.44","HostIP":"192.0.2.17","ID":459953}"#;
+const SERVICE: &str = r#"{"cluster":"east","namespace":"shop","name":"cart","frontends":{"10.96.7.20":{"grpc":{"Protocol":"TCP","Port":7070}}},"backends":{"10.71.7.44":{"grpc":{"Protocol":"TCP","Port":7070}}},"shared":true,"clusterID":7}"#;
+
+#[test]
+fn what_a_cluster_says_of_itself_is_accepted() {
+    let rules = east();
+    rules.check(Resource::Nodes, "w1", NODE.as_bytes()).unwrap();
+    rules.check(Resource::Identities, "459953", LABELS.as_bytes()).unwrap();
+    rules.check(Resource::Ip, "10.71.7.44", IP.as_bytes()).unwrap();
+    rules.check(Resource::Services, "shop/cart", SERVICE.as_bytes()).unwrap();
+    let health = r#"{"IP":"10.71.7.9","HostIP":"192.0.2.17","ID":4}"#;
+    rules.check(Resource::Ip, "10.71.7.9", health.as_bytes()).unwrap();
+    let node = r#"{"IP":"192.0.2.17","HostIP":"192.0.2.17","ID":1}"#;
+    rules.check(Resource::Ip, "192.0.2.17", node.as_bytes()).unwrap();
+    let cidr = r#"{"IP":"10.71.8.0","Mask":"////AA==","HostIP":"","ID":2}"#;
+    rules.check(Resource::Ip, "10.71.8.0/24", cidr.as_bytes()).unwrap();
+    let older_host = r#"{"IP":"10.71.7.44","Mask":"/////w==","HostIP":"192.0.2.17","ID":459953}"#;
+    rules.check(Resource::Ip, "10.71.7.44/32", older_host.as_bytes()).unwrap();
+    let config = br#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255}}"#;
+    assert!(rules.check_config(config).unwrap().capabilities.synced_canaries);
+}
+
+#[test]
+fn every_hostile_value_breaks_its_own_rule() {
+    use Resource::{Identities, Ip as Addresses, Nodes, Services};
+    let west = |text: &str| text.replace("east", "west");
+    let cases: Vec<(Resource, &str, String, Rule)> = vec![
+        (Nodes, "w1", west(NODE), Rule::OwnCluster),
+        (Nodes, "w1", NODE.replace("\"ClusterID\":7", "\"ClusterID\":8"), Rule::OwnClusterId),
+        (Nodes, "w2", NODE.into(), Rule::KeyNamesValue),
+        (Nodes, "w1", NODE.replace("192.0.2.17", "192.0.3.17"), Rule::NodeAddress),
+        (Nodes, "w1", NODE.replace("10.71.7.0", "10.72.7.0"), Rule::NodePodCidr),
+        (Nodes, "w1", NODE.replace("////AA==", "/wAAAA=="), Rule::NodePodCidr),
+        (Nodes, "w1", "{\"Name\":\"w1\"".into(), Rule::Form),
+        (Identities, "393218", LABELS.into(), Rule::IdentityRange),
+        (Identities, "4", LABELS.into(), Rule::IdentityRange),
+        (Identities, "0459953", LABELS.into(), Rule::IdentityRange),
+        (Identities, "x", LABELS.into(), Rule::IdentityRange),
+        (Identities, "459953", west(LABELS), Rule::PolicyClusterLabel),
+        (Identities, "459953", "k8s:app=cart;".into(), Rule::PolicyClusterLabel),
+        (Identities, "459953", "cart".into(), Rule::Form),
+        (Addresses, "10.71.7.44", IP.replace("459953", "393218"), Rule::IdentityRange),
+        (Addresses, "10.72.7.44", IP.replace("10.71.7.44", "10.72.7.44"), Rule::PodAddress),
+        (Addresses, "192.0.2.18", IP.replace("10.71.7.44", "192.0.2.18"), Rule::PodAddress),
+        (Addresses, "10.71.7.45", IP.into(), Rule::KeyNamesValue),
+        (Addresses, "10.71.7.44", IP.replace("192.0.2.17", "198.51.100.1"), Rule::HostAddress),
+        (Addresses, "0.0.0.0/0", r#"{"IP":"0.0.0.0","Mask":"AAAAAA==","ID":2}"#.into(), Rule::PodAddress),
+        (Addresses, "10.71.7.44", "[]".into(), Rule::Form),
+        (Services, "shop/cart", west(SERVICE), Rule::OwnCluster),
+        (Services, "shop/cart", SERVICE.replace("\"clusterID\":7", "\"clusterID\":1"), Rule::OwnClusterId),
+        (Services, "shop/till", SERVICE.into(), Rule::KeyNamesValue),
+        (Services, "shop/cart", SERVICE.replace("10.71.7.44", "10.1.1.9"), Rule::BackendAddress),
+        (Services, "shop/cart", SERVICE.replace("10.96.7.20", "10.1.1.9"), Rule::FrontendAddress),
+        (Services, "shop/cart", SERVICE.replace("10.96.7.20", "cart"), Rule::Form),
+        (Resource::ServiceExports, "shop/cart", "{}".into(), Rule::Form),
+    ];
+    for (resource, rest, value, rule) in cases {
+        let rejection = east().check(resource, rest, value.as_bytes()).unwrap_err();
+        assert_eq!(rejection.rule, rule, "{resource}/{rest}: {rejection}");
+        assert_eq!(rejection.key, format!("{resource}/{rest}"));
+    }
+}
+
+#[test]
+fn a_configuration_with_another_number_or_mode_is_rejected() {
+    let rejection = east().check_config(br#"{"id":9}"#).unwrap_err();
+    assert_eq!(rejection.to_string(), "cluster east may not say 9 in cluster-config: own-cluster-id: it may say 7");
+    let other_mode = br#"{"id":7,"capabilities":{"maxConnectedClusters":511}}"#;
+    assert_eq!(east().check_config(other_mode).unwrap_err().rule, Rule::MaxConnectedClusters);
+    assert_eq!(east().check_config(b"{").unwrap_err().rule, Rule::Form);
+}
+
+#[test]
+fn a_rejection_names_key_value_and_what_would_be_allowed() {
+    let text = east().check(Resource::Ip, "10.71.7.44", IP.replace("459953", "393218").as_bytes()).unwrap_err();
+    assert_eq!(
+        text.to_string(),
+        "cluster east may not say 393218 in ip/10.71.7.44: identity-range: it may say 458752 to 524287, or a reserved number"
+    );
+}

@@ -1,0 +1,126 @@
+//! The resume point: how far a peer's store has been mirrored. Read by the session after a restart, by the merged view for
+//! the peer's clock, and by status.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Resource;
+
+/// `isthmus/v1/mirror/<cluster>`, JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MirrorRecord {
+    /// The peer's store; 0 before the first connection. Another number means that all revisions are void.
+    pub source_cluster_id: u64,
+    /// Per watch: everything up to this revision of the peer's store is mirrored.
+    pub revisions: BTreeMap<String, i64>,
+    /// The peer's clock at its newest exporting Txn that is mirrored; 0 where it has none.
+    pub clock_unix_nanos: u64,
+    /// The peer's facts are read from its `cache/` keys.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_cached: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub withdrawn_since_unix_nanos: Option<u64>,
+}
+
+/// What a session watches at a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watched {
+    Config,
+    Canaries,
+    Heartbeat,
+    Resource(Resource),
+    /// Last, so that at a source that serves watches in order the clock follows the facts it dates.
+    Export,
+}
+
+impl Watched {
+    pub const ALL: [Self; 8] = [
+        Self::Config,
+        Self::Canaries,
+        Self::Heartbeat,
+        Self::Resource(Resource::Identities),
+        Self::Resource(Resource::Nodes),
+        Self::Resource(Resource::Ip),
+        Self::Resource(Resource::Services),
+        Self::Export,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "cluster-config",
+            Self::Canaries => "synced",
+            Self::Heartbeat => "heartbeat",
+            Self::Resource(resource) => resource.name(),
+            Self::Export => "export",
+        }
+    }
+
+    /// A peer that is not Isthmus does not have it.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::Export)
+    }
+}
+
+impl std::fmt::Display for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl MirrorRecord {
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers always encode")
+    }
+
+    pub fn decode(value: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(value)
+    }
+
+    pub fn revision(&self, watched: Watched) -> Option<i64> {
+        self.revisions.get(watched.name()).copied()
+    }
+
+    /// Whether this kind has been mirrored completely once.
+    pub fn is_synced(&self, resource: Resource) -> bool {
+        self.revision(Watched::Resource(resource)).is_some()
+    }
+
+    /// Whether a session can go on from here without reading anything again.
+    pub fn is_resumable(&self) -> bool {
+        self.source_cluster_id != 0
+            && Watched::ALL.into_iter().all(|w| w.is_optional() || self.revision(w).is_some())
+    }
+
+    /// The newest revision of the peer's store that something was mirrored from.
+    pub fn newest_revision(&self) -> i64 {
+        self.revisions.values().copied().max().unwrap_or(0)
+    }
+
+    /// Moves a watch forward, never back.
+    pub(super) fn advance(&mut self, watched: Watched, revision: i64) {
+        let known = self.revisions.entry(watched.name().to_owned()).or_insert(revision);
+        *known = revision.max(*known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_resumes_only_when_every_watch_has_a_revision() {
+        let mut record = MirrorRecord { source_cluster_id: 9, ..MirrorRecord::default() };
+        for watched in Watched::ALL.into_iter().filter(|w| !w.is_optional()) {
+            assert!(!record.is_resumable());
+            record.advance(watched, 5);
+        }
+        assert!(record.is_resumable());
+        record.advance(Watched::Config, 4);
+        assert_eq!(record.revision(Watched::Config), Some(5), "never back");
+        assert_eq!(MirrorRecord::decode(&record.encode()).unwrap(), record);
+        record.source_cluster_id = 0;
+        assert!(!record.is_resumable());
+    }
+}
