@@ -10,6 +10,7 @@ use rcgen::{
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 
+use crate::ca_hash::CaHash;
 use crate::leaf::{self, Leaf};
 use crate::secret::{self, SecretKey};
 
@@ -70,6 +71,11 @@ impl PendingLeaf {
     pub fn complete(self, certificate_pem: &str) -> Result<Leaf, leaf::Error> {
         Leaf::from_pem(certificate_pem, self.key, "the issuer's answer")
     }
+}
+
+/// Names the key that a request is for, as text: equal for every request of one key, whatever else they say.
+pub fn key_hash(csr_pem: &str) -> Result<String, Error> {
+    Ok(CaHash::of_spki(&public_key(csr_pem)?.subject_public_key_info()).to_string())
 }
 
 /// The public key of a request whose signature proves that the sender holds the private one.
