@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_types::ClusterName;
@@ -137,7 +138,18 @@ impl Authorities {
         let (leaf, intermediates) =
             chain.split_first().map_or((&[][..], &[][..]), |(leaf, rest)| (leaf.as_ref(), rest));
         let facts = x509::read(leaf)?;
-        let authority = self.verified_by(&CertificateDer::from(leaf), intermediates, &facts, now)?;
+        // Time is checked before the issuer by the library, so an expired leaf would be blamed on whichever CA is asked
+        // first. The issuer is therefore looked for at a time when the leaf was valid.
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let when = now.clamp(facts.not_before.as_second(), facts.not_after.as_second());
+        let when = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(when).unwrap_or_default()));
+        let authority = self.verified_by(&CertificateDer::from(leaf), intermediates, &facts, when)?;
+        if now > facts.not_after.as_second() {
+            return Err(PrincipalError::Expired { name: facts.shown_name(), authority, at: facts.not_after });
+        }
+        if now < facts.not_before.as_second() {
+            return Err(PrincipalError::NotYetValid { name: facts.shown_name(), authority, at: facts.not_before });
+        }
         match facts.common_names.as_slice() {
             [name] => Principal::admit(authority, name, &self.own),
             names => Err(PrincipalError::CommonNames { subject: facts.subject, authority, count: names.len() }),
@@ -149,29 +161,29 @@ impl Authorities {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         facts: &Facts,
-        now: UnixTime,
+        when: UnixTime,
     ) -> Result<Authority, PrincipalError> {
         let set = self.current.load();
         let authorities = || {
-            let peers = set.peers.iter().map(|(name, verifier)| (Some(name), verifier));
-            std::iter::once((None, &set.own)).chain(peers)
+            let peers = set.peers.iter().map(|(name, verifier)| (Authority::Peer(name.clone()), verifier));
+            std::iter::once((Authority::Own, &set.own)).chain(peers)
         };
+        let (name, issuer) = (facts.shown_name(), facts.issuer.clone());
         let mut refused = None;
         // The direct issuer counts before any that is reached through certificates of the caller's choice: a peer could
         // sign the CA certificate of another one, and would then "verify" the other's leaves too.
         for through in [&[][..], intermediates] {
-            for (peer, authority) in authorities() {
-                let named = || peer.map_or(Authority::Own, |peer| Authority::Peer(peer.clone()));
-                match authority.verifier.verify_client_cert(leaf, through, now) {
-                    Ok(_) => return Ok(named()),
+            for (authority, ca) in authorities() {
+                match ca.verifier.verify_client_cert(leaf, through, when) {
+                    Ok(_) => return Ok(authority),
                     Err(error) if is_other_issuer(&error) => {}
-                    Err(error) => refused = refused.or_else(|| Some((named(), error))),
+                    Err(error) => refused = Some(error),
                 }
             }
         }
         Err(match refused {
-            None => PrincipalError::UnknownIssuer { name: facts.shown_name(), issuer: facts.issuer.clone() },
-            Some((authority, error)) => explain(facts, authority, error),
+            None => PrincipalError::UnknownIssuer { name, issuer },
+            Some(source) => PrincipalError::Invalid { name, issuer, source },
         })
     }
 }
@@ -180,19 +192,6 @@ impl Authorities {
 /// the CA of a rebuilt cluster does.
 fn is_other_issuer(error: &TlsError) -> bool {
     matches!(error, TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature))
-}
-
-fn explain(facts: &Facts, authority: Authority, error: TlsError) -> PrincipalError {
-    let name = facts.shown_name();
-    match error {
-        TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            PrincipalError::Expired { name, authority, at: facts.not_after }
-        }
-        TlsError::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            PrincipalError::NotYetValid { name, authority, at: facts.not_before }
-        }
-        source => PrincipalError::Invalid { name, authority, source },
-    }
 }
 
 fn told_apart(owner: &str, bundle: &TrustBundle, other: &str, other_bundle: &TrustBundle) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use crate::provider::{VERSIONS, provider};
 use crate::server::ALPN_H2;
 
 pub mod channel;
+pub mod failure;
 mod pinned;
 
 use pinned::PinnedVerifier;

@@ -61,8 +61,8 @@ pub enum PrincipalError {
     Expired { name: String, authority: Authority, at: Timestamp },
     #[error("certificate {name:?}, signed by {authority}, is not valid before {at}: check the clocks of both sides")]
     NotYetValid { name: String, authority: Authority, at: Timestamp },
-    #[error("certificate {name:?}, signed by {authority}, is not valid for a client")]
-    Invalid { name: String, authority: Authority, source: rustls::Error },
+    #[error("certificate {name:?} (issuer {issuer:?}) is not valid for a client")]
+    Invalid { name: String, issuer: String, source: rustls::Error },
     #[error("certificate {subject:?}, signed by {authority}, has {count} common names: exactly one is needed")]
     CommonNames { subject: String, authority: Authority, count: usize },
     #[error(

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use jiff::Timestamp;
 use rcgen::{CertificateParams, Issuer};
 
@@ -136,4 +134,13 @@ fn a_server_leaf_is_no_client_of_a_peer_but_a_replica_of_its_own_cluster() {
     assert_eq!(mesh.principal(&server).unwrap().role(), crate::Role::Replica);
     let server = chain(&mesh.b.issue_server(&crate::ServerNames::default(), soon()).unwrap());
     assert!(matches!(mesh.principal(&server), Err(PrincipalError::PeerOverreach { .. })));
+}
+
+#[test]
+fn an_expired_leaf_of_a_stranger_is_a_strangers() {
+    let mesh = Mesh::new();
+    let second = |second| Timestamp::from_second(second).unwrap();
+    let expired = Validity { not_before: second(1_000_000), not_after: second(2_000_000) };
+    let error = mesh.principal(&chain(&ca("cluster-d").issue_remote(expired).unwrap())).unwrap_err();
+    assert!(matches!(error, PrincipalError::UnknownIssuer { .. }), "{error}");
 }

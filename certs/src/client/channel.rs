@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use super::ClientTls;
+use super::failure::TlsFailure;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub enum DialError {
     #[error("cannot connect to {address}")]
     Tcp { address: String, source: io::Error },
     #[error("no TLS with {address}, expected as {expected}")]
-    Tls { address: String, expected: String, source: io::Error },
+    Tls { address: String, expected: String, source: TlsFailure },
     #[error("no connection to {address} within {} ms: is the address right, and the port open on the way?", after.as_millis())]
     Timeout { address: String, after: Duration },
 }
@@ -111,6 +112,10 @@ impl Dialer {
         let server_name = self.tls.server_name.clone();
         let expected = server_name.to_str().into_owned();
         let connecting = TlsConnector::from(self.tls.config()).connect(server_name, stream);
-        connecting.await.map_err(|source| DialError::Tls { address: address.to_owned(), expected, source })
+        connecting.await.map_err(|error| DialError::Tls {
+            address: address.to_owned(),
+            expected,
+            source: TlsFailure::from(error),
+        })
     }
 }
