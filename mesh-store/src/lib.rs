@@ -8,7 +8,11 @@
 //! ```
 
 pub mod backend;
+mod metrics;
+mod raft;
 
 pub use backend::Store;
 /// The words of requests, responses and events.
 pub use mesh_store_mvcc as mvcc;
+pub use metrics::{Metrics, PrincipalLabel};
+pub use raft::{Damage, Embedded, LogStoreError, MetaError, OpenError, Options, Retention, SnapshotError};

@@ -28,6 +28,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Roughly the bytes that the command carries, for those who bound batches.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 32;
+        match self {
+            Self::Put(request) => FIXED + request.key.len() + request.value.len(),
+            Self::DeleteRange(request) => FIXED + request.range.key.len() + request.range.range_end.len(),
+            Self::Txn(request) => request.weight(),
+            Self::Compact { .. } | Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } => FIXED,
+        }
+    }
+}
+
 /// The answer to a [`Command`], of the same variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -95,6 +108,23 @@ pub struct TxnRequest {
     pub compare: Vec<Compare>,
     pub success: Vec<TxnOp>,
     pub failure: Vec<TxnOp>,
+}
+
+impl TxnRequest {
+    fn weight(&self) -> usize {
+        const FIXED: usize = 48;
+        let compares = self.compare.iter().map(|compare| {
+            let value = if let CompareTarget::Value(value) = &compare.target { value.len() } else { 0 };
+            FIXED + compare.range.key.len() + value
+        });
+        let ops = self.success.iter().chain(&self.failure).map(|op| match op {
+            TxnOp::Range(request) => FIXED + request.range.key.len() + request.range.range_end.len(),
+            TxnOp::Put(request) => FIXED + request.key.len() + request.value.len(),
+            TxnOp::DeleteRange(request) => FIXED + request.range.key.len() + request.range.range_end.len(),
+            TxnOp::Txn(request) => request.weight(),
+        });
+        compares.chain(ops).sum::<usize>() + FIXED
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

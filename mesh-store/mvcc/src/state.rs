@@ -6,9 +6,10 @@ use crate::history::History;
 use crate::keyspace::{Keyspace, Record};
 use crate::lease::Leases;
 use crate::range::{self, View};
+use crate::txn::{self, Path};
 use crate::{
     Command, Error, EventBatch, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
-    Response,
+    Response, TxnRequest, TxnResponse,
 };
 
 mod write;
@@ -112,6 +113,13 @@ impl State {
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         range::check(request)?;
         range::read(self.view(), request)
+    }
+
+    /// Answers a transaction for which [`TxnRequest::is_read_only`] holds, without a command.
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        request.check(usize::MAX)?;
+        let path = Path::decide(self.view(), request);
+        txn::read(self.view(), request, &path)
     }
 
     /// One key as of now.

@@ -10,7 +10,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::range::{self, View};
-use crate::{Compare, CompareResult, CompareTarget, Error, KeyRange, KeyValue, PutRequest, TxnOp, TxnRequest};
+use crate::{
+    Compare, CompareResult, CompareTarget, Error, KeyRange, KeyValue, PutRequest, TxnOp, TxnOpResponse, TxnRequest,
+    TxnResponse,
+};
 
 /// etcd's default limit of operations in one transaction.
 pub const DEFAULT_MAX_TXN_OPS: usize = 128;
@@ -127,9 +130,35 @@ impl Path {
 }
 
 impl TxnRequest {
+    /// True when no branch can change anything.
+    pub fn is_read_only(&self) -> bool {
+        self.success.iter().chain(&self.failure).all(|op| match op {
+            TxnOp::Range(_) => true,
+            TxnOp::Txn(request) => request.is_read_only(),
+            TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
+        })
+    }
+
     pub(crate) fn branch(&self, succeeded: bool) -> &[TxnOp] {
         if succeeded { &self.success } else { &self.failure }
     }
+}
+
+/// Answers a transaction that changes nothing.
+pub(crate) fn read(view: View<'_>, request: &TxnRequest, path: &Path) -> Result<TxnResponse, Error> {
+    let mut nested = path.nested.iter();
+    let mut responses = Vec::new();
+    for op in request.branch(path.succeeded) {
+        match op {
+            TxnOp::Range(request) => responses.push(TxnOpResponse::Range(range::read(view, request)?)),
+            TxnOp::Txn(request) => {
+                let Some(path) = nested.next() else { continue };
+                responses.push(TxnOpResponse::Txn(read(view, request, path)?));
+            }
+            TxnOp::Put(_) | TxnOp::DeleteRange(_) => {}
+        }
+    }
+    Ok(TxnResponse { revision: view.revision, succeeded: path.succeeded, responses })
 }
 
 fn holds(view: View<'_>, compare: &Compare) -> bool {

@@ -1,0 +1,263 @@
+//! openraft's log storage over [`Log`]: a thread of its own writes and syncs, recent entries are kept in memory.
+//!
+//! It must never tell openraft that entries are on disk before [`Log::append`] has returned.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogId as _, RaftLogReader};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::log::{Damage, Log};
+use super::meta::{Meta, MetaError, MetaFile};
+use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
+use crate::metrics::Metrics;
+
+/// Entries kept in memory for the state machine to apply; older ones are read back from disk.
+const RECENT_ENTRIES: usize = 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogStoreError {
+    #[error(transparent)]
+    Log(#[from] Damage),
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error("the thread that writes the log cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    files: Arc<Mutex<Files>>,
+    /// Written by `append` and `truncate`, read by whoever reads entries; holds the newest entries without holes.
+    recent: Mutex<VecDeque<Entry>>,
+    jobs: mpsc::Sender<Job>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Files {
+    log: Log,
+    meta: MetaFile,
+}
+
+enum Job {
+    Append { entries: Vec<Entry>, done: LogFlushed<TypeConfig> },
+    Change { change: Box<dyn FnOnce(&mut Files) -> io::Result<()> + Send>, done: oneshot::Sender<io::Result<()>> },
+    Stop,
+}
+
+impl LogStore {
+    pub(crate) fn open(dir: &Path, segment_bytes: u64, metrics: Metrics) -> Result<Self, LogStoreError> {
+        let meta = MetaFile::open(dir)?;
+        let first_wanted = meta.meta.purged.map_or(0, |purged| purged.index + 1);
+        let log = Log::open(&dir.join("log"), segment_bytes, first_wanted)?;
+        let files = Arc::new(Mutex::new(Files { log, meta }));
+        let (jobs, queue) = mpsc::channel();
+        let writing = Arc::clone(&files);
+        let writer = std::thread::Builder::new()
+            .name("store-log".to_owned())
+            .spawn(move || write_jobs(&queue, &writing, &metrics))
+            .map_err(LogStoreError::Thread)?;
+        let shared = Shared { files, recent: Mutex::new(VecDeque::new()), jobs, writer: Mutex::new(Some(writer)) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.shared.files.lock().meta.meta.purged
+    }
+
+    /// Bytes on disk, and those of them that belong to entries that are kept.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let files = self.shared.files.lock();
+        (files.log.disk_bytes(), files.log.live_bytes())
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut Files) -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        let (done, result) = oneshot::channel();
+        let job = Job::Change { change: Box::new(change), done };
+        self.shared.jobs.send(job).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    fn recent(&self, from: u64, until: u64) -> Option<Vec<Entry>> {
+        let recent = self.shared.recent.lock();
+        let first = recent.front()?.log_id.index;
+        let next = first + recent.len() as u64;
+        if from < first || until > next {
+            return None;
+        }
+        let place = |index: u64| usize::try_from(index - first).ok();
+        Some(recent.range(place(from)?..place(until)?).cloned().collect())
+    }
+
+    fn read(&self, from: u64, until: u64) -> io::Result<Vec<Entry>> {
+        let payloads = self.shared.files.lock().log.read(from, until)?;
+        payloads.iter().map(|payload| decode(payload)).collect()
+    }
+}
+
+impl Shared {
+    fn remember(&self, entries: &[Entry]) {
+        let mut recent = self.recent.lock();
+        if let (Some(last), Some(first)) = (recent.back(), entries.first()) {
+            if last.log_id.index + 1 != first.log_id.index {
+                recent.clear();
+            }
+        }
+        recent.extend(entries.iter().cloned());
+        let excess = recent.len().saturating_sub(RECENT_ENTRIES);
+        recent.drain(..excess);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The receiver ends with the thread only, so this cannot fail before the join.
+        drop(self.jobs.send(Job::Stop));
+        if let Some(writer) = self.writer.lock().take() {
+            if writer.join().is_err() {
+                tracing::error!("the thread that writes the log panicked");
+            }
+        }
+    }
+}
+
+fn write_jobs(queue: &mpsc::Receiver<Job>, files: &Mutex<Files>, metrics: &Metrics) {
+    while let Ok(job) = queue.recv() {
+        match job {
+            Job::Append { entries, done } => {
+                let mut files = files.lock();
+                let result = files.log.append(entries.iter().map(|entry| {
+                    (entry.log_id.index, move |out: &mut Vec<u8>| {
+                        postcard::to_io(entry, out).map(drop).map_err(io::Error::other)
+                    })
+                }));
+                drop(files);
+                metrics.fdatasync.inc();
+                done.log_io_completed(result);
+            }
+            Job::Change { change, done } => {
+                let result = change(&mut files.lock());
+                // Whoever asked may have been cancelled.
+                drop(done.send(result));
+            }
+            Job::Stop => return,
+        }
+    }
+}
+
+fn decode(payload: &[u8]) -> io::Result<Entry> {
+    postcard::from_bytes(payload).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the thread that writes the log has ended")
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let until = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        if let Some(entries) = self.recent(from, until) {
+            return Ok(entries);
+        }
+        self.read(from, until).map_err(|error| StorageIoError::read_logs(&error).into())
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let files = self.shared.files.lock();
+        let last_purged_log_id = files.meta.meta.purged;
+        let next = files.log.next();
+        let last = if files.log.is_empty() {
+            None
+        } else {
+            let payloads = files.log.read(next - 1, next).and_then(|payloads| decode(&payloads[0]));
+            let entry = payloads.map_err(|error| StorageIoError::read_log_at_index(next - 1, &error))?;
+            Some(*entry.get_log_id())
+        };
+        Ok(LogState { last_purged_log_id, last_log_id: last.or(last_purged_log_id) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let vote = *vote;
+        self.change(move |files| {
+            let meta = Meta { vote: Some(vote), ..files.meta.meta.clone() };
+            files.meta.save(meta)
+        })
+        .await
+        .map_err(|error| StorageIoError::write_vote(&error).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.shared.files.lock().meta.meta.vote)
+    }
+
+    async fn append<I>(&mut self, entries: I, done: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        self.shared.remember(&entries);
+        self.shared.jobs.send(Job::Append { entries, done }).map_err(|_| StorageIoError::write_logs(&gone()).into())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        {
+            let mut recent = self.shared.recent.lock();
+            while recent.back().is_some_and(|entry| entry.log_id.index >= log_id.index) {
+                recent.pop_back();
+            }
+        }
+        self.change(move |files| files.log.truncate(log_id.index))
+            .await
+            .map_err(|error| StorageIoError::write_logs(&error).into())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        {
+            let mut recent = self.shared.recent.lock();
+            while recent.front().is_some_and(|entry| entry.log_id.index <= log_id.index) {
+                recent.pop_front();
+            }
+        }
+        self.change(move |files| {
+            // First the promise that they are not needed, then the files: a crash in between only leaves them longer.
+            let meta = Meta { purged: Some(log_id), ..files.meta.meta.clone() };
+            files.meta.save(meta)?;
+            files.log.purge(log_id.index)
+        })
+        .await
+        .map_err(|error| StorageIoError::write_logs(&error).into())
+    }
+}

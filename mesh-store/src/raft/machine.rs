@@ -1,0 +1,84 @@
+//! openraft's state machine over [`Replica`] and its snapshot files.
+
+use std::io;
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot as RaftSnapshot};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use super::replica::Replica;
+use super::snapshot::{self, Snapshot, SnapshotDir, SnapshotError};
+use super::types::{Entry, LogId, Membership, Outcome, SnapshotMeta, StorageError, StorageIoError, TypeConfig};
+
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) snapshots: SnapshotDir,
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
+        let state = self.replica.state.read();
+        Ok((state.applied, state.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        Ok(entries.into_iter().map(|entry| self.replica.apply(entry)).collect())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<File>, StorageError> {
+        let path = self.snapshots.incoming().map_err(|error| StorageIoError::write_snapshot(None, &error))?;
+        let file = File::options().read(true).write(true).open(path).await;
+        file.map(Box::new).map_err(|error| StorageIoError::write_snapshot(None, &error).into())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, mut received: Box<File>) -> Result<(), StorageError> {
+        let signature = Some(meta.signature());
+        let unread = |error: &io::Error| StorageIoError::read_snapshot(signature.clone(), error);
+        let mut bytes = Vec::new();
+        received.rewind().await.map_err(|error| unread(&error))?;
+        received.read_to_end(&mut bytes).await.map_err(|error| unread(&error))?;
+        let snapshot = snapshot::parse(&bytes).map_err(|reason| unread(&io::Error::other(reason)))?;
+        let snapshot = Snapshot { meta: meta.clone(), ..snapshot };
+        self.snapshots.save(&snapshot).map_err(|error| StorageIoError::write_snapshot(signature.clone(), &error))?;
+        self.replica.restore(snapshot);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot<TypeConfig>>, StorageError> {
+        let read =
+            |error: &dyn std::error::Error| StorageIoError::read_snapshot(None, openraft::AnyError::error(error));
+        let Some(path) = self.snapshots.newest().map_err(|error| read(&error))? else { return Ok(None) };
+        let snapshot = self.snapshots.read(&path).map_err(|error| read(&error))?;
+        let file = File::open(path).await.map_err(|error| read(&error))?;
+        Ok(Some(RaftSnapshot { meta: snapshot.meta, snapshot: Box::new(file) }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Machine {
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot<TypeConfig>, StorageError> {
+        let machine = self.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let snapshot = machine.replica.snapshot();
+            let path = machine.snapshots.save(&snapshot)?;
+            machine.replica.metrics.snapshots.inc();
+            Ok::<_, SnapshotError>((snapshot.meta, path))
+        });
+        let written = written.await.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
+        let (meta, path) = written.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
+        let file = File::open(path).await.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
+        Ok(RaftSnapshot { meta, snapshot: Box::new(file) })
+    }
+}

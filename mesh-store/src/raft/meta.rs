@@ -1,0 +1,104 @@
+//! The few facts about the log that must outlive a crash but are not in it: the vote, and what was purged.
+//!
+//! One small file, replaced as a whole (write, sync, rename, sync the folder), so that it is always either old or new.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{LogId, Vote};
+
+const FORMAT: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    #[error("{path:?} cannot be read or written")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path:?} is damaged: {reason}. Restore this replica from another one, or from a backup")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path:?} is of storage format {found}, this program knows format {FORMAT}")]
+    Format { path: PathBuf, found: u32 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct MetaFile {
+    path: PathBuf,
+    pub(crate) meta: Meta,
+}
+
+impl MetaFile {
+    /// Reads the file; `None` in a folder that has none is an empty [`Meta`].
+    pub(crate) fn open(dir: &Path) -> Result<Self, MetaError> {
+        let path = dir.join("meta");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Self { path, meta: Meta::default() }),
+            Err(source) => return Err(MetaError::Io { path, source }),
+        };
+        let damaged = |reason: &str| MetaError::Damaged { path: path.clone(), reason: reason.to_owned() };
+        let (head, body) = bytes.split_at_checked(8).ok_or_else(|| damaged("it is too short"))?;
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        if word(0) != FORMAT {
+            return Err(MetaError::Format { path, found: word(0) });
+        }
+        if crc32fast::hash(body) != word(4) {
+            return Err(damaged("its checksum does not match"));
+        }
+        let meta = postcard::from_bytes(body).map_err(|error| damaged(&error.to_string()))?;
+        Ok(Self { path, meta })
+    }
+
+    /// Replaces the file. The value in memory changes only when that has succeeded.
+    pub(crate) fn save(&mut self, meta: Meta) -> io::Result<()> {
+        let body = postcard::to_stdvec(&meta).map_err(io::Error::other)?;
+        let mut bytes = FORMAT.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        bytes.extend_from_slice(&body);
+        replace(&self.path, |file| file.write_all(&bytes))?;
+        self.meta = meta;
+        Ok(())
+    }
+}
+
+/// Writes a file beside `path` and renames it over it; after a crash there is the old one or the new one.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let mut file = File::create(&temporary)?;
+    write(&mut file)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_found_again_and_damage_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = MetaFile::open(dir.path()).unwrap();
+        assert_eq!(file.meta, Meta::default());
+        let meta = Meta { vote: Some(Vote::new(3, 1)), purged: None };
+        file.save(meta.clone()).unwrap();
+        assert_eq!(MetaFile::open(dir.path()).unwrap().meta, meta);
+
+        let path = dir.path().join("meta");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(MetaFile::open(dir.path()), Err(MetaError::Damaged { .. })));
+        bytes[0] = 9;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(MetaFile::open(dir.path()), Err(MetaError::Format { found: 9, .. })));
+    }
+}

@@ -1,0 +1,150 @@
+//! Snapshots as files: written beside, synced, renamed; the newest is kept.
+//!
+//! ```text
+//!  magic 8 bytes | length u64 | crc u32 | body (postcard)          (little endian)
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use mesh_store_mvcc::Image;
+use serde::{Deserialize, Serialize};
+
+use super::meta::replace;
+use super::types::SnapshotMeta;
+
+const MAGIC: &[u8; 8] = b"ISTHSNP1";
+const HEAD: usize = 20;
+/// Where a snapshot from another replica is received.
+const INCOMING: &str = "incoming.tmp";
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("{path:?} cannot be read or written")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("snapshot {path:?} is damaged: {reason}. Restore this replica from another one, or from a backup")]
+    Damaged { path: PathBuf, reason: String },
+}
+
+/// Everything that the log up to a point has led to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) cluster_id: u64,
+    pub(crate) image: Image,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotDir {
+    dir: PathBuf,
+}
+
+impl SnapshotDir {
+    pub(crate) fn open(dir: PathBuf) -> Result<Self, SnapshotError> {
+        let at = |source| SnapshotError::Io { path: dir.clone(), source };
+        fs::create_dir_all(&dir).map_err(at)?;
+        for file in fs::read_dir(&dir).map_err(at)? {
+            let path = file.map_err(at)?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(&path).map_err(at)?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// The newest snapshot. A damaged one is an error, never skipped: the log before it is gone.
+    pub(crate) fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
+        let Some(path) = self.newest()? else { return Ok(None) };
+        self.read(&path).map(Some)
+    }
+
+    pub(crate) fn newest(&self) -> Result<Option<PathBuf>, SnapshotError> {
+        Ok(self.files()?.pop())
+    }
+
+    /// Stores a snapshot and removes older ones.
+    pub(crate) fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, SnapshotError> {
+        let index = snapshot.meta.last_log_id.map_or(0, |last| last.index);
+        let path = self.dir.join(format!("{index:020}.snap"));
+        replace(&path, |file| write(file, snapshot))
+            .map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
+        for older in self.files()?.into_iter().filter(|file| *file < path) {
+            fs::remove_file(&older).map_err(|source| SnapshotError::Io { path: older, source })?;
+        }
+        Ok(path)
+    }
+
+    pub(crate) fn read(&self, path: &Path) -> Result<Snapshot, SnapshotError> {
+        let bytes = fs::read(path).map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
+        parse(&bytes).map_err(|reason| SnapshotError::Damaged { path: path.to_path_buf(), reason })
+    }
+
+    /// A new empty file for a snapshot that another replica sends.
+    pub(crate) fn incoming(&self) -> Result<PathBuf, SnapshotError> {
+        let path = self.dir.join(INCOMING);
+        File::create(&path).map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, SnapshotError> {
+        let at = |source| SnapshotError::Io { path: self.dir.clone(), source };
+        let mut files = Vec::new();
+        for file in fs::read_dir(&self.dir).map_err(at)? {
+            let path = file.map_err(at)?.path();
+            if path.extension().is_some_and(|extension| extension == "snap") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+fn write(file: &mut File, snapshot: &Snapshot) -> io::Result<()> {
+    file.write_all(&[0; HEAD])?;
+    let mut body = Body { out: BufWriter::with_capacity(1 << 18, &mut *file), crc: crc32fast::Hasher::new(), len: 0 };
+    postcard::to_io(snapshot, &mut body).map_err(io::Error::other)?;
+    body.flush()?;
+    let (crc, len) = (body.crc.clone().finalize(), body.len);
+    drop(body);
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(MAGIC)?;
+    file.write_all(&len.to_le_bytes())?;
+    file.write_all(&crc.to_le_bytes())
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Result<Snapshot, String> {
+    let (head, body) = bytes.split_at_checked(HEAD).ok_or("it is too short")?;
+    if &head[..8] != MAGIC {
+        return Err("it does not start as a snapshot does".to_owned());
+    }
+    let len = head[8..16].iter().rev().fold(0_u64, |len, byte| len << 8 | u64::from(*byte));
+    if len != body.len() as u64 {
+        return Err(format!("it should have {len} bytes and has {}", body.len()));
+    }
+    if crc32fast::hash(body).to_le_bytes() != head[16..] {
+        return Err("its checksum does not match".to_owned());
+    }
+    postcard::from_bytes(body).map_err(|error| error.to_string())
+}
+
+/// Counts and checks what is written, so that the head can be filled in afterwards.
+struct Body<W: Write> {
+    out: W,
+    crc: crc32fast::Hasher,
+    len: u64,
+}
+
+impl<W: Write> Write for Body<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write_all(bytes)?;
+        self.crc.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
