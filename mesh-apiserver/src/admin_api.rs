@@ -1,0 +1,152 @@
+//! What meshctl asks. One file for each group of calls; every refusal says what to do about it.
+
+mod lists;
+mod peering;
+mod status;
+
+use std::sync::Arc;
+
+use certs::{Authorities, Connections, RootCa};
+use mesh_proto::v1;
+use mesh_proto::v1::admin_server::Admin;
+use mesh_store::Store;
+use mesh_types::view::Encryption;
+use mesh_types::{ClusterId, ClusterName};
+use tonic::{Request, Response, Status};
+
+use crate::agent_api::Presence;
+use crate::{callers, export, own, source, view};
+
+/// Cheap to clone: one stands on the mesh port, one on the Unix socket.
+#[derive(Clone)]
+pub struct AdminApi {
+    pub cluster: ClusterName,
+    pub cluster_id: ClusterId,
+    pub encryption: Encryption,
+    pub store: Arc<dyn Store>,
+    pub view: view::Handle,
+    pub presence: Presence,
+    pub source: source::manifests::StatusHandle,
+    pub export: export::StatusHandle,
+    pub federation: federation::Handle,
+    pub ca: Arc<RootCa>,
+    pub authorities: Arc<Authorities>,
+    pub connections: Connections,
+}
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, where the build said so.
+pub const COMMIT: &str = match option_env!("ISTHMUS_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+impl AdminApi {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        callers::admin(request.extensions(), &self.cluster).map(drop)
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminApi {
+    async fn get_version(
+        &self,
+        request: Request<v1::GetVersionRequest>,
+    ) -> Result<Response<v1::GetVersionResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(v1::GetVersionResponse {
+            version: VERSION.to_owned(),
+            commit: COMMIT.to_owned(),
+            cluster: self.cluster.to_string(),
+            cluster_id: self.cluster_id.get(),
+        }))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        self.admit(&request)?;
+        self.status().await.map(Response::new)
+    }
+
+    async fn get_declaration(
+        &self,
+        request: Request<v1::GetDeclarationRequest>,
+    ) -> Result<Response<v1::ClusterDeclaration>, Status> {
+        self.admit(&request)?;
+        let own = own::declaration(&*self.store).await?;
+        Ok(Response::new((&own).into()))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        self.admit(&request)?;
+        self.join_token(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_node_token(
+        &self,
+        request: Request<v1::CreateNodeTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        self.admit(&request)?;
+        self.node_token(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn connect_peer(
+        &self,
+        request: Request<v1::ConnectPeerRequest>,
+    ) -> Result<Response<v1::ConnectPeerResponse>, Status> {
+        self.admit(&request)?;
+        self.connect(&request.into_inner().token).await.map(Response::new)
+    }
+
+    async fn disconnect_peer(
+        &self,
+        request: Request<v1::DisconnectPeerRequest>,
+    ) -> Result<Response<v1::DisconnectPeerResponse>, Status> {
+        self.admit(&request)?;
+        self.disconnect(&request.into_inner().peer_name).await.map(Response::new)
+    }
+
+    async fn list_peers(
+        &self,
+        request: Request<v1::ListPeersRequest>,
+    ) -> Result<Response<v1::ListPeersResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(v1::ListPeersResponse { peers: self.federation.status().await }))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(self.services(&request.into_inner())))
+    }
+
+    async fn list_endpoints(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListEndpointsResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(self.endpoints(&request.into_inner())))
+    }
+
+    async fn list_nodes(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(self.nodes(&request.into_inner())))
+    }
+
+    async fn list_identities(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListIdentitiesResponse>, Status> {
+        self.admit(&request)?;
+        Ok(Response::new(self.identities(&request.into_inner())))
+    }
+}

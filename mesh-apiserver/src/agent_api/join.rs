@@ -1,0 +1,94 @@
+//! The two calls that need no client certificate: a token is what the caller shows instead.
+
+use std::sync::Arc;
+
+use certs::token::Bearer;
+use certs::{Authorities, RootCa, csr};
+use federation::join::tokens::{self, Redemption};
+use federation::join::{AcceptError, Tokens, accept_join};
+use mesh_proto::v1;
+use mesh_proto::v1::join_server::Join;
+use mesh_runtime::{ErrorChain, clock};
+use mesh_store::Store;
+use mesh_types::{ClusterName, NodeName};
+use tonic::{Code, Request, Response, Status};
+
+use super::service::sign;
+use crate::own;
+use crate::trust;
+
+pub struct JoinApi {
+    pub cluster: ClusterName,
+    pub store: Arc<dyn Store>,
+    pub ca: Arc<RootCa>,
+    pub authorities: Arc<Authorities>,
+}
+
+#[tonic::async_trait]
+impl Join for JoinApi {
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let own = own::declaration(&*self.store).await?;
+        let answer = accept_join(&self.store, &own, request.into_inner(), clock::unix_nanos()).await;
+        let answer = answer.map_err(|error| {
+            tracing::warn!(error = %ErrorChain(&error), "join refused");
+            Status::new(accept_code(&error), ErrorChain(&error).to_string())
+        })?;
+        // The peer's first call follows at once: do not make it wait for the watch of peer records.
+        trust::refresh(&*self.store, &self.authorities).await;
+        Ok(Response::new(answer))
+    }
+
+    async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
+        let request = request.into_inner();
+        if request.node.is_empty() {
+            return Err(Status::invalid_argument("the request names no node"));
+        }
+        let node = NodeName(request.node);
+        // Signed before the token is used up, so that a bad request can be corrected; handed out only after.
+        let certificate_pem = sign(&self.ca, &request.csr_pem, &node)?;
+        let redeemer = csr::key_hash(&request.csr_pem)
+            .map_err(|error| Status::invalid_argument(ErrorChain(&error).to_string()))?;
+        let redemption = Redemption {
+            text: &request.token,
+            issuer: self.ca.uuid(),
+            caller: Bearer::Node(node.clone()),
+            redeemer: &redeemer,
+            now_unix_seconds: clock::unix_seconds(),
+            also: Vec::new(),
+        };
+        let redeemed = Tokens::new(Arc::clone(&self.store)).redeem(redemption).await.map_err(|error| {
+            tracing::warn!(%node, error = %ErrorChain(&error), "enrolment refused");
+            Status::new(token_code(&error), ErrorChain(&error).to_string())
+        })?;
+        tracing::info!(%node, ?redeemed, "node enrolled");
+        Ok(Response::new(v1::EnrollResponse {
+            certificate_pem,
+            trust_bundle_pem: self.authorities.own_bundle().pem(),
+            cluster: self.cluster.to_string(),
+        }))
+    }
+}
+
+fn accept_code(error: &AcceptError) -> Code {
+    match error {
+        AcceptError::NoCluster | AcceptError::Declaration(_) | AcceptError::TrustBundle(_) => Code::InvalidArgument,
+        AcceptError::Conflict(_) => Code::FailedPrecondition,
+        AcceptError::Token(error) => token_code(error),
+        AcceptError::Peers(_) => Code::Unavailable,
+        AcceptError::OwnTrustBundle(_) => Code::Internal,
+    }
+}
+
+pub(crate) fn token_code(error: &tokens::Error) -> Code {
+    match error {
+        tokens::Error::Text(_) | tokens::Error::WrongKind { .. } => Code::InvalidArgument,
+        tokens::Error::Store { .. } | tokens::Error::Contended { .. } => Code::Unavailable,
+        tokens::Error::Record { .. } => Code::Internal,
+        tokens::Error::WrongIssuer { .. }
+        | tokens::Error::Unknown { .. }
+        | tokens::Error::Tampered { .. }
+        | tokens::Error::Expired { .. }
+        | tokens::Error::WrongBearer { .. }
+        | tokens::Error::Used { .. } => Code::PermissionDenied,
+    }
+}

@@ -1,0 +1,214 @@
+//! Wiring, in start order: credentials, store, own record, listeners, then the tasks. Stops in reverse: listeners first,
+//! the store last.
+
+mod credentials;
+mod record;
+mod servers;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use certs::{Authorities, Connections, TlsMetrics};
+use federation::contract::ClusterConfig;
+use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
+use mesh_store::{Embedded, Store};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use self::credentials::Credentials;
+use self::servers::Servers;
+use crate::admin_api::AdminApi;
+use crate::agent_api::join::JoinApi;
+use crate::agent_api::{AgentApi, Presence};
+use crate::args::Config;
+use crate::export::{Exporter, Facts, Heartbeat};
+use crate::identity::Allocator;
+use crate::index::{Index, Settings};
+use crate::metrics::Figures;
+use crate::source::manifests::Manifests;
+use crate::trust::PeerTrust;
+use crate::{export, view};
+
+/// Batches of objects that may wait for the exporter; it takes all that wait at once.
+const SOURCE_QUEUE: usize = 64;
+/// Open streams have this long to end by themselves before their connections are cut.
+const DRAIN: Duration = Duration::from_millis(500);
+/// And all tasks this long before they are aborted.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// A running API server.
+pub struct App {
+    pub etcd: SocketAddr,
+    pub mesh: SocketAddr,
+    pub metrics: SocketAddr,
+    pub readiness: Readiness,
+    store: Arc<Embedded>,
+    connections: Connections,
+    tasks: TaskSet,
+}
+
+/// Runs until a signal or a failure.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let _signals = shutdown.listen_to_signals().context("cannot listen to signals")?;
+    let app = App::start(config, shutdown.clone()).await?;
+    shutdown.requested().await;
+    app.stop().await;
+    Ok(())
+}
+
+impl App {
+    /// Starts everything; returns when all ports are open. Readiness follows when the first export and view are complete.
+    pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
+        tracing::info!(?config, "starting");
+        make_private_dir(&config.state_dir)?;
+        let readiness = Readiness::new();
+        let exported = readiness.await_for("the first export of all manifests");
+        let viewed = readiness.await_for("the first merged view");
+        let mut registry = Registry::default();
+        let tasks = TaskSet::new(shutdown.clone());
+
+        let credentials = Arc::new(Credentials::prepare(&config).context("cannot prepare CA and certificates")?);
+        let authorities = Authorities::new(config.cluster.clone(), credentials.ca.bundle())?;
+        let connections = Connections::new();
+        let tls_metrics = TlsMetrics::default();
+        tls_metrics.register(&mut registry);
+
+        let store_metrics = mesh_store::Metrics::register(&mut registry);
+        let embedded = Embedded::open(mesh_store::Options::new(config.state_dir.join("store")), store_metrics.clone())
+            .await
+            .context("cannot open the store")?;
+        let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
+
+        let etcd_listener = listen(config.listen_etcd, "the etcd API").await?;
+        let mesh_listener = listen(config.listen_mesh, "agents, meshctl and joins").await?;
+        let (etcd, mesh) = (etcd_listener.local_addr()?, mesh_listener.local_addr()?);
+        let declaration = record::prepare(&*store, &config, &credentials, etcd.port(), mesh.port()).await?;
+
+        let (view_feed, view) = view::Feed::new(Arc::clone(&store), config.cluster.clone(), viewed);
+        let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
+        let (manifests, source_status) = Manifests::new(config.manifests_dir.clone(), objects_in);
+        let settings =
+            Settings { cluster: config.cluster.clone(), cluster_id: config.cluster_id, encryption: config.encryption };
+        let allocator = Allocator::new(config.layout, config.cluster_id, config.withdraw_after);
+        let options = export::Options {
+            cluster: config.cluster.clone(),
+            config: ClusterConfig::own(config.cluster_id, config.layout),
+            pods_follow_nodes: config.pod_cidrs.is_empty(),
+            nodes_follow_nodes: config.node_cidrs.is_empty(),
+            declaration,
+        };
+        let facts = Facts::new(config.cluster.clone(), allocator);
+        let (exporter, export_status) =
+            Exporter::new(Arc::clone(&store), Index::new(settings), facts, objects_out, options, exported);
+
+        let federation_metrics = federation::Metrics::default();
+        federation_metrics.register(&mut registry);
+        let (federation, federation_handle) = federation::Service::new(federation::Options {
+            store: Arc::clone(&store),
+            leaf: Arc::clone(&credentials.remote),
+            liveness: federation::liveness::Settings {
+                stale_after: config.stale_after,
+                withdraw_after: config.withdraw_after,
+            },
+            metrics: federation_metrics,
+        });
+
+        let presence = Presence::default();
+        let figures = Figures {
+            export: export_status.clone(),
+            source: source_status.clone(),
+            view: view.clone(),
+            presence: presence.clone(),
+        };
+        figures.register(&mut registry);
+        let admin = AdminApi {
+            cluster: config.cluster.clone(),
+            cluster_id: config.cluster_id,
+            encryption: config.encryption,
+            store: Arc::clone(&store),
+            view: view.clone(),
+            presence: presence.clone(),
+            source: source_status,
+            export: export_status,
+            federation: federation_handle,
+            ca: Arc::clone(&credentials.ca),
+            authorities: Arc::clone(&authorities),
+            connections: connections.clone(),
+        };
+        let agent = AgentApi {
+            cluster: config.cluster.clone(),
+            cluster_id: config.cluster_id,
+            encryption: config.encryption,
+            store: Arc::clone(&store),
+            view,
+            presence,
+            ca: Arc::clone(&credentials.ca),
+            authorities: Arc::clone(&authorities),
+            shutdown: shutdown.clone(),
+        };
+        let join = JoinApi {
+            cluster: config.cluster.clone(),
+            store: Arc::clone(&store),
+            ca: Arc::clone(&credentials.ca),
+            authorities: Arc::clone(&authorities),
+        };
+        let servers = Servers {
+            leaf: Arc::clone(&credentials.server),
+            authorities: Arc::clone(&authorities),
+            connections: connections.clone(),
+            tls_metrics,
+        };
+        let http = mesh_runtime::admin::Server::bind(config.listen_metrics, readiness.clone(), registry).await?;
+        let metrics = http.local_addr()?;
+
+        let stop = || shutdown.clone();
+        tasks.spawn("metrics and health", OnExit::Shutdown, http.run(stop()));
+        tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop()));
+        let follow = shutdown.clone();
+        tasks.spawn("manifests", OnExit::Shutdown, async move {
+            follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
+        });
+        tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(Arc::clone(&store)).run(stop()));
+        tasks.spawn("view", OnExit::Shutdown, view_feed.run(stop()));
+        let trust = PeerTrust { store: Arc::clone(&store), authorities, connections: connections.clone() };
+        tasks.spawn("trust in peers", OnExit::Shutdown, trust.run(stop()));
+        tasks.spawn("federation", OnExit::Shutdown, federation.run(stop()));
+        tasks.spawn("mesh API", OnExit::Shutdown, servers.mesh(mesh_listener, agent, join, admin.clone(), stop()));
+        let socket = servers::AdminSocket::bind(&config.admin_socket)?;
+        tasks.spawn("admin socket", OnExit::Shutdown, socket.run(admin, stop()));
+        tasks.spawn("certificates", OnExit::Shutdown, credentials.renew(stop()));
+        tracing::info!(%etcd, %mesh, %metrics, socket = %config.admin_socket.display(), "started");
+        Ok(Self { etcd, mesh, metrics, readiness, store: embedded, connections, tasks })
+    }
+
+    /// Ends everything in order and returns when nothing runs any more.
+    pub async fn stop(self) {
+        self.readiness.drain();
+        self.tasks.shutdown().trigger(mesh_runtime::Cause::Requested("asked to".to_owned()));
+        if self.tasks.join(DRAIN).await.is_err() {
+            tracing::debug!("open streams did not end by themselves");
+        }
+        self.connections.cut_where(|_| true);
+        if let Err(late) = self.tasks.join(STOP_WITHIN).await {
+            tracing::warn!(%late, "tasks were aborted");
+        }
+        self.store.shutdown().await;
+    }
+}
+
+async fn listen(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    let hint = || format!("cannot listen on {address} for {what}: is another process using the port?");
+    TcpListener::bind(address).await.with_context(hint)
+}
+
+/// The state folder holds keys.
+fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let context = || format!("cannot use the state folder {}", dir.display());
+    std::fs::create_dir_all(dir).with_context(context)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).with_context(context)
+}

@@ -1,0 +1,77 @@
+//! The own cluster's record at the start: written at the first one, compared at every other.
+
+use anyhow::{Context, bail};
+use federation::{Declaration, peer};
+use mesh_store::Store;
+
+use super::credentials::Credentials;
+use crate::admin_api::VERSION;
+use crate::args::Config;
+
+/// What this cluster declares from now on. Refuses settings that would make it another cluster.
+pub(super) async fn prepare(
+    store: &dyn Store,
+    config: &Config,
+    credentials: &Credentials,
+    etcd_port: u16,
+    mesh_port: u16,
+) -> anyhow::Result<Declaration> {
+    let stored = peer::own(store).await.context("cannot read this cluster's record")?;
+    if let Some(stored) = &stored {
+        compare(stored, config, credentials)?;
+    }
+    let endpoints = |port: u16| -> Vec<String> {
+        config.advertise.iter().map(|ip| std::net::SocketAddr::new(*ip, port).to_string()).collect()
+    };
+    let or_stored = |given: &[ipnet::IpNet], known: fn(&Declaration) -> &Vec<ipnet::IpNet>| match &stored {
+        Some(stored) if given.is_empty() => known(stored).clone(),
+        _ => given.to_vec(),
+    };
+    let own = Declaration {
+        name: config.cluster.clone(),
+        id: config.cluster_id,
+        uuid: credentials.ca.uuid(),
+        trust_bundle_pem: credentials.ca.bundle().pem(),
+        etcd_endpoints: endpoints(etcd_port),
+        mesh_endpoints: endpoints(mesh_port),
+        pod_prefixes: or_stored(&config.pod_cidrs, |s| &s.pod_prefixes),
+        node_prefixes: or_stored(&config.node_cidrs, |s| &s.node_prefixes),
+        service_prefixes: config.service_cidrs.clone(),
+        layout: config.layout,
+        encryption: config.encryption,
+        version: VERSION.to_owned(),
+    };
+    if stored.as_ref() != Some(&own) {
+        peer::put_own(store, &own).await.context("cannot write this cluster's record")?;
+    }
+    Ok(own)
+}
+
+fn compare(stored: &Declaration, config: &Config, credentials: &Credentials) -> anyhow::Result<()> {
+    let dir = config.state_dir.display();
+    if stored.name != config.cluster || stored.id != config.cluster_id {
+        bail!(
+            "{dir} holds the state of cluster {} (id {}), but this is {} (id {}): a cluster's name and id cannot change, \
+             since identities and peers are built on them. Use another --state-dir for a new cluster",
+            stored.name,
+            stored.id,
+            config.cluster,
+            config.cluster_id
+        );
+    }
+    if stored.uuid != credentials.ca.uuid() {
+        bail!(
+            "the CA in {dir} (uuid {}) is not the one of this store (uuid {}): restore both from the same backup",
+            credentials.ca.uuid(),
+            stored.uuid
+        );
+    }
+    if stored.layout != config.layout {
+        bail!(
+            "this cluster was started with --max-connected-clusters {} and that cannot change: identity numbers are built \
+             on it",
+            stored.layout.max_clusters()
+        );
+    }
+    Ok(())
+}

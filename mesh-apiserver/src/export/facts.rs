@@ -1,0 +1,167 @@
+//! Desired facts to keys and values: gives every address its identity number and every fact its encoding. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use federation::Declaration;
+use federation::contract::{self, Layout, keys};
+use ipnet::IpNet;
+use mesh_types::{ClusterName, LabelSet, SecurityIdentity};
+
+use super::keys::{local_backend, local_service};
+use super::planner::Planner;
+use crate::identity::{Allocator, Record, record};
+use crate::index::{Address, Change, Key, Value};
+
+pub struct Facts {
+    cluster: ClusterName,
+    allocator: Allocator,
+    planner: Planner,
+    /// The number each address refers to.
+    numbers: BTreeMap<IpAddr, SecurityIdentity>,
+    /// Addresses that have identity "init" because no number was free.
+    waiting: BTreeMap<IpAddr, Address>,
+}
+
+impl Facts {
+    pub fn new(cluster: ClusterName, allocator: Allocator) -> Self {
+        let (numbers, waiting) = (BTreeMap::new(), BTreeMap::new());
+        Self { cluster, allocator, planner: Planner::default(), numbers, waiting }
+    }
+
+    /// Takes over what the store holds. Identity numbers among it stay with their labels; records that cannot be used are
+    /// returned, and removed by the first prune.
+    pub fn load(&mut self, kvs: Vec<(Bytes, Bytes)>) -> Vec<record::Error> {
+        let mut errors = Vec::new();
+        for (key, value) in &kvs {
+            let Some(key) = std::str::from_utf8(key).ok().filter(|k| k.starts_with(record::BY_NUMBER)) else {
+                continue;
+            };
+            match Record::decode(key, value) {
+                Ok((number, labels, record)) => {
+                    self.allocator.restore(number, labels, &record);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        self.planner.load(kvs);
+        let records: Vec<_> = self.allocator.records().collect();
+        for (number, labels, record) in records {
+            self.set_number(number, &labels, Some(&record));
+        }
+        errors
+    }
+
+    pub fn apply(&mut self, change: Change, now_unix_nanos: u64) {
+        match (change.key, change.value) {
+            (Key::Node(name), value) => {
+                let value =
+                    value.and_then(|v| if let Value::Node(node) = v { Some(node.encode().into()) } else { None });
+                self.planner.set(Layout::State.node(&self.cluster, &name), value);
+            }
+            (Key::Ip(ip), Some(Value::Ip(address))) => self.set_address(ip, Some(*address), now_unix_nanos),
+            (Key::Ip(ip), _) => self.set_address(ip, None, now_unix_nanos),
+            (Key::LocalService(name), value) => {
+                let value = value.and_then(|v| if let Value::LocalService(s) = v { Some(json(&s)) } else { None });
+                self.planner.set(local_service(&name), value);
+            }
+            (Key::LocalBackend(name, ip), value) => {
+                let value = value.and_then(|v| if let Value::LocalBackend(b) = v { Some(json(&b)) } else { None });
+                self.planner.set(local_backend(&name, ip), value);
+            }
+            (Key::Service(name), value) => {
+                let value = value.and_then(|v| if let Value::Service(s) = v { Some(s.encode().into()) } else { None });
+                self.planner.set(Layout::State.service(&self.cluster, &name), value);
+            }
+        }
+    }
+
+    /// Everything that exists has been applied once: the rest of what was loaded goes.
+    pub fn scan_is_complete(&mut self, now_unix_nanos: u64) {
+        self.allocator.release_unreferenced(now_unix_nanos);
+        self.store_numbers();
+        self.planner.prune();
+    }
+
+    /// Frees identity numbers whose quarantine is over and gives them to addresses that wait for one.
+    pub fn expire(&mut self, now_unix_nanos: u64) {
+        let freed = self.allocator.expire(now_unix_nanos);
+        self.store_numbers();
+        if freed {
+            for (ip, address) in std::mem::take(&mut self.waiting) {
+                self.set_address(ip, Some(address), now_unix_nanos);
+            }
+        }
+    }
+
+    /// Addresses without a number of their own.
+    pub fn waiting(&self) -> impl Iterator<Item = (&IpAddr, &Address)> {
+        self.waiting.iter()
+    }
+
+    pub fn planner(&mut self) -> &mut Planner {
+        &mut self.planner
+    }
+
+    fn set_address(&mut self, ip: IpAddr, address: Option<Address>, now_unix_nanos: u64) {
+        let before = self.numbers.remove(&ip);
+        self.waiting.remove(&ip);
+        let value = address.map(|mut address| {
+            // The new number is taken before the old one is let go, so that equal labels keep theirs.
+            let number = match self.allocator.acquire(&address.labels) {
+                Ok(number) => {
+                    self.numbers.insert(ip, number);
+                    number
+                }
+                Err(_exhausted) => {
+                    self.waiting.insert(ip, address.clone());
+                    SecurityIdentity::INIT
+                }
+            };
+            address.value.id = number.0;
+            Bytes::from(address.value.encode())
+        });
+        if let Some(number) = before {
+            self.allocator.release(number, now_unix_nanos);
+        }
+        self.store_numbers();
+        self.planner.set(Layout::State.ip(&self.cluster, &IpNet::from(ip)), value);
+    }
+
+    fn store_numbers(&mut self) {
+        for (number, labels, record) in self.allocator.take_changes() {
+            self.set_number(number, &labels, record.as_ref());
+        }
+    }
+
+    /// A number is exported as long as it is taken, quarantine included: packets on the way still mean it.
+    fn set_number(&mut self, number: SecurityIdentity, labels: &LabelSet, record: Option<&Record>) {
+        let by_labels = format!("{}{labels}", record::BY_LABELS);
+        self.planner.set(format!("{}{number}", record::BY_NUMBER), record.map(|r| r.encode().into()));
+        self.planner.set(by_labels, record.map(|_| number.to_string().into()));
+        let exported = record.map(|_| contract::identity::encode(labels).into());
+        self.planner.set(Layout::State.identity(&self.cluster, number), exported);
+    }
+
+    /// Stores what this cluster says of itself: for joins, for the own agents, and its trust bundle for peers.
+    pub fn declare(&mut self, declaration: &Declaration) {
+        self.planner.set(keys::OWN_CLUSTER, Some(json(declaration)));
+        self.planner.set(keys::EXPORT_TRUST, Some(Bytes::from(declaration.trust_bundle_pem.clone())));
+    }
+
+    /// Announces the cluster, once all its facts are written: its configuration and the canaries.
+    pub fn announce(&mut self, config: &contract::ClusterConfig, now_rfc3339: &str) {
+        self.planner.set(keys::cluster_config(&self.cluster), Some(config.encode().into()));
+        for resource in contract::Resource::MIRRORED {
+            let key = Layout::State.canary(resource, &self.cluster);
+            // A canary says "written once"; writing it again at every start would only be noise to the watchers.
+            let value = self.planner.realized(key.as_bytes()).cloned();
+            self.planner.set(key, Some(value.unwrap_or_else(|| Bytes::from(now_rfc3339.to_owned()))));
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("the view's words always encode: their maps have string keys").into()
+}

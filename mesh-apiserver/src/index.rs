@@ -1,0 +1,189 @@
+//! Objects in, desired keys out: plain structs, one file a kind. No async, no client, no clock.
+//!
+//! ```text
+//!  Namespace ----labels----+
+//!  Pod  ------------------ + --> Ip           (identity labels, host)
+//!  Node -- + --------------+ --> Node
+//!  agent's Registration ---+
+//!  Service ------ + -----------> LocalService, Service (when global and shared)
+//!  EndpointSlice -+ -----------> LocalBackend
+//! ```
+//! An object that changes makes exactly the keys that depend on it be worked out again; only those that differ come out.
+
+mod desired;
+mod endpoints;
+mod namespaces;
+mod nodes;
+mod pods;
+mod services;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use mesh_types::view::Encryption;
+use mesh_types::{ClusterId, ClusterName, ServiceName};
+
+use self::desired::Desired;
+pub use self::desired::{Address, Change, Key, Value};
+use self::endpoints::Endpoints;
+use self::namespaces::Namespaces;
+use self::nodes::Nodes;
+use self::pods::Pods;
+use self::services::Services;
+use crate::objects::{Kind, Object, ObjectKey};
+use crate::registration::Registration;
+
+/// What the index knows of its own cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub cluster: ClusterName,
+    pub cluster_id: ClusterId,
+    pub encryption: Encryption,
+}
+
+/// All objects of the cluster and the keys they make.
+pub struct Index {
+    settings: Settings,
+    namespaces: Namespaces,
+    nodes: Nodes,
+    pods: Pods,
+    services: Services,
+    endpoints: Endpoints,
+    desired: Desired,
+}
+
+impl Index {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            namespaces: Namespaces::default(),
+            nodes: Nodes::default(),
+            pods: Pods::default(),
+            services: Services::default(),
+            endpoints: Endpoints::default(),
+            desired: Desired::default(),
+        }
+    }
+
+    pub fn apply(&mut self, object: Object) -> Vec<Change> {
+        match object {
+            Object::Namespace(namespace) => {
+                let name = namespace.metadata.name.clone();
+                if self.namespaces.apply(namespace) {
+                    let ips = self.pods.ips_in_namespace(&name);
+                    self.refresh_ips(ips);
+                }
+            }
+            Object::Node(node) => {
+                let name = node.metadata.name.clone();
+                self.nodes.apply(node);
+                self.refresh_node(&name);
+            }
+            Object::Pod(pod) => {
+                let ips = self.pods.apply(pod);
+                self.refresh_ips(ips);
+            }
+            Object::Service(service) => {
+                let name = self.services.apply(service);
+                self.refresh_service(&name);
+            }
+            Object::EndpointSlice(slice) => {
+                for name in self.endpoints.apply(slice) {
+                    self.refresh_service(&name);
+                }
+            }
+        }
+        self.desired.take_changes()
+    }
+
+    pub fn delete(&mut self, key: &ObjectKey) -> Vec<Change> {
+        match key.kind {
+            Kind::Namespace => {
+                self.namespaces.delete(&key.name);
+                let ips = self.pods.ips_in_namespace(&key.name);
+                self.refresh_ips(ips);
+            }
+            Kind::Node => {
+                self.nodes.delete(&key.name);
+                self.refresh_node(&key.name);
+            }
+            Kind::Pod => {
+                let ips = self.pods.delete(key);
+                self.refresh_ips(ips);
+            }
+            Kind::Service => {
+                let name = ServiceName::new(key.namespace.clone(), key.name.clone());
+                self.services.delete(&name);
+                self.refresh_service(&name);
+            }
+            Kind::EndpointSlice => {
+                if let Some(name) = self.endpoints.delete(key) {
+                    self.refresh_service(&name);
+                }
+            }
+        }
+        self.desired.take_changes()
+    }
+
+    /// The node's agent said what other nodes need to know; `None`: its registration is gone.
+    pub fn register(&mut self, node: &str, registration: Option<Registration>) -> Vec<Change> {
+        self.nodes.register(node, registration);
+        self.refresh_node(node);
+        self.desired.take_changes()
+    }
+
+    /// Prefixes that the nodes' pods take addresses from, merged where they touch.
+    pub fn pod_cidrs(&self) -> Vec<IpNet> {
+        self.nodes.pod_cidrs()
+    }
+
+    /// Host prefixes of the nodes' own addresses.
+    pub fn node_addresses(&self) -> Vec<IpNet> {
+        self.nodes.addresses()
+    }
+
+    /// What is wrong with objects that were read all the same, by object.
+    pub fn errors(&self) -> BTreeMap<ObjectKey, String> {
+        let mut errors = self.services.errors();
+        errors.extend(self.pods.conflicts());
+        errors
+    }
+
+    fn refresh_node(&mut self, name: &str) {
+        let value = self.nodes.value(name, &self.settings);
+        self.desired.set(Key::Node(mesh_types::NodeName(name.to_owned())), value.map(|v| Value::Node(Box::new(v))));
+        // A pod's tunnel endpoint is its node's address.
+        let ips = self.pods.ips_on_node(name);
+        self.refresh_ips(ips);
+    }
+
+    fn refresh_ips(&mut self, ips: impl IntoIterator<Item = IpAddr>) {
+        for ip in ips {
+            let address = self.pods.owner(ip).map(|pod| {
+                let host = self.nodes.tunnel_endpoint(pod.node_name()).or(pod.host_ip());
+                let namespace_labels = self.namespaces.labels(&pod.metadata.namespace);
+                pods::address(pod, ip, host, namespace_labels, &self.settings)
+            });
+            self.desired.set(Key::Ip(ip), address.map(|a| Value::Ip(Box::new(a))));
+        }
+    }
+
+    fn refresh_service(&mut self, name: &ServiceName) {
+        let backends = self.endpoints.backends(name);
+        let declared = self.services.declared(name, &self.settings.cluster);
+        self.desired.set(Key::LocalService(name.clone()), declared.clone().map(Value::LocalService));
+        let known = if declared.is_some() { backends } else { BTreeMap::new() };
+        let merged: BTreeMap<IpAddr, _> =
+            known.iter().map(|(ip, b)| (*ip, b.to_backend(&self.settings.cluster, name, *ip))).collect();
+        let exported = declared.as_ref().filter(|s| s.shared).map(|service| {
+            let value = self.services.exported(service, &self.settings, merged.values(), &known);
+            Value::Service(Box::new(value))
+        });
+        self.desired.set(Key::Service(name.clone()), exported);
+        self.desired.set_backends(name, merged);
+    }
+}
+
+#[cfg(test)]
+mod tests;

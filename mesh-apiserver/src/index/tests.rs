@@ -1,0 +1,187 @@
+use mesh_types::BackendState;
+use serde_json::json;
+
+use super::*;
+use crate::examples::{node, object, pod, service, slice};
+use crate::objects::Meta;
+
+fn index() -> Index {
+    Index::new(Settings {
+        cluster: ClusterName::new("east").unwrap(),
+        cluster_id: ClusterId::new(7).unwrap(),
+        encryption: Encryption::Wireguard,
+    })
+}
+
+fn key(kind: Kind, name: &str) -> ObjectKey {
+    ObjectKey::new(kind, &Meta { name: name.into(), namespace: "shop".into(), ..Meta::default() })
+}
+
+fn global() -> serde_json::Value {
+    json!({"service.cilium.io/global": "true"})
+}
+
+/// Short forms of what changed: `+` set, `-` gone.
+fn shown(changes: &[Change]) -> Vec<String> {
+    changes
+        .iter()
+        .map(|c| {
+            let sign = if c.value.is_some() { '+' } else { '-' };
+            match &c.key {
+                Key::Node(n) => format!("{sign}node {n}"),
+                Key::Ip(ip) => format!("{sign}ip {ip}"),
+                Key::LocalService(s) => format!("{sign}local {s}"),
+                Key::LocalBackend(s, ip) => format!("{sign}backend {s} {ip}"),
+                Key::Service(s) => format!("{sign}service {s}"),
+            }
+        })
+        .collect()
+}
+
+fn address(changes: &[Change]) -> &Address {
+    match changes {
+        [Change { value: Some(Value::Ip(address)), .. }] => address,
+        other => panic!("one address, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_is_an_address_on_its_node_whatever_comes_first() {
+    let mut index = index();
+    let changes = index.apply(pod("cart-1", "10.7.1.2", "cart"));
+    assert_eq!(address(&changes).value.host_ip, "192.0.2.9", "the pod's own word until the node is known");
+    let changes = index.apply(node("n1", "192.0.2.17", "10.7.1.0/24"));
+    assert_eq!(shown(&changes), ["+node n1", "+ip 10.7.1.2"]);
+    assert!(index.apply(node("n1", "192.0.2.17", "10.7.1.0/24")).is_empty(), "nothing changed");
+    assert_eq!(shown(&index.delete(&key(Kind::Pod, "cart-1"))), ["-ip 10.7.1.2"]);
+    assert_eq!(index.pod_cidrs(), ["10.7.1.0/24".parse().unwrap()]);
+}
+
+#[test]
+fn host_network_and_ended_pods_have_no_address_of_their_own() {
+    let mut index = index();
+    let host = json!({"kind": "Pod", "metadata": {"name": "h", "namespace": "shop"},
+        "spec": {"hostNetwork": true}, "status": {"podIP": "192.0.2.9"}});
+    assert!(index.apply(object(&host)).is_empty());
+    index.apply(pod("job", "10.7.1.3", "job"));
+    let ended = json!({"kind": "Pod", "metadata": {"name": "job", "namespace": "shop"},
+        "status": {"phase": "Succeeded", "podIP": "10.7.1.3"}});
+    assert_eq!(shown(&index.apply(object(&ended))), ["-ip 10.7.1.3"]);
+}
+
+#[test]
+fn an_address_belongs_to_its_first_claimant_until_that_goes() {
+    let mut index = index();
+    index.apply(pod("old", "10.7.1.2", "cart"));
+    assert!(index.apply(pod("new", "10.7.1.2", "pay")).is_empty());
+    let errors = index.errors();
+    assert_eq!(errors[&key(Kind::Pod, "new")], "address 10.7.1.2 belongs to Pod shop/old until that goes");
+    let changes = index.delete(&key(Kind::Pod, "old"));
+    assert_eq!(address(&changes).value.pod_name, "new");
+    assert!(index.errors().is_empty());
+}
+
+#[test]
+fn a_namespaces_labels_are_part_of_its_pods_identities() {
+    let mut index = index();
+    index.apply(pod("cart-1", "10.7.1.2", "cart"));
+    let namespace = json!({"kind": "Namespace", "metadata": {"name": "shop", "labels": {"tier": "gold"}}});
+    let changes = index.apply(object(&namespace));
+    let labels = &address(&changes).labels;
+    assert_eq!(labels.get("io.cilium.k8s.namespace.labels.tier"), Some("gold"));
+    assert_eq!(labels.get("app"), Some("cart"));
+    assert_eq!(labels.get("pod-template-hash"), None);
+}
+
+#[test]
+fn a_nodes_value_follows_its_agents_registration() {
+    let mut index = index();
+    let registration = Registration {
+        wireguard_key: Some([9; 32]),
+        wireguard_port: 51881,
+        vxlan_port: 8473,
+        ..Registration::default()
+    };
+    assert!(index.register("n1", Some(registration.clone())).is_empty(), "no Node object yet");
+    let changes = index.apply(node("n1", "192.0.2.17", "10.7.1.0/24"));
+    let [Change { value: Some(Value::Node(value)), .. }] = &changes[..] else { panic!("one node") };
+    let word = value.to_node().unwrap();
+    assert_eq!((word.wireguard_key, word.wireguard_port, word.vxlan_port), (Some([9; 32]), 51881, 8473));
+    assert!(index.register("n1", Some(registration)).is_empty());
+    assert_eq!(shown(&index.register("n1", None)), ["+node n1"]);
+}
+
+#[test]
+fn only_a_global_and_shared_service_leaves_the_cluster_with_its_ready_backends() {
+    let mut index = index();
+    index.apply(slice("cart-x", &[("10.7.1.2", '+'), ("10.7.1.3", '-'), ("10.7.1.4", 't')]));
+    let changes = index.apply(service("10.96.7.20", &json!({})));
+    assert_eq!(changes.len(), 4, "for the own agents only: {:?}", shown(&changes));
+    let changes = index.apply(service("10.96.7.20", &global()));
+    assert_eq!(shown(&changes), ["+local shop/cart", "+service shop/cart"]);
+    let Some(Value::Service(value)) = &changes[1].value else { panic!("a service") };
+    assert_eq!(value.backends.keys().collect::<Vec<_>>(), ["10.7.1.2"]);
+    assert_eq!(value.backends["10.7.1.2"]["grpc"].port, 8080);
+    assert_eq!(value.frontends["10.96.7.20"]["grpc"].port, 7070);
+    assert_eq!(value.selector["app"], "cart");
+    let private = json!({"service.cilium.io/global": "true", "service.cilium.io/shared": "false"});
+    assert_eq!(shown(&index.apply(service("10.96.7.20", &private))), ["+local shop/cart", "-service shop/cart"]);
+}
+
+#[test]
+fn one_backend_of_a_service_changes_one_backend_and_the_legacy_value() {
+    let mut index = index();
+    index.apply(service("10.96.7.20", &global()));
+    index.apply(slice("cart-x", &[("10.7.1.2", '+'), ("10.7.1.3", '+')]));
+    let changes = index.apply(slice("cart-x", &[("10.7.1.2", '+'), ("10.7.1.3", 't')]));
+    assert_eq!(shown(&changes), ["+service shop/cart", "+backend shop/cart 10.7.1.3"]);
+    let Some(Value::LocalBackend(backend)) = &changes[1].value else { panic!("a backend") };
+    assert_eq!(backend.state, BackendState::Terminating);
+    let changes = index.apply(slice("cart-x", &[("10.7.1.2", '+')]));
+    assert_eq!(
+        shown(&changes),
+        ["-backend shop/cart 10.7.1.3"],
+        "it was not ready, so remote clusters did not have it"
+    );
+}
+
+#[test]
+fn an_address_in_two_slices_is_one_backend_and_the_better_state_counts() {
+    let mut index = index();
+    index.apply(service("10.96.7.20", &json!({})));
+    index.apply(slice("cart-x", &[("10.7.1.2", '-')]));
+    let changes = index.apply(slice("cart-y", &[("10.7.1.2", '+')]));
+    assert_eq!(shown(&changes), ["+backend shop/cart 10.7.1.2"]);
+    assert_eq!(shown(&index.delete(&key(Kind::EndpointSlice, "cart-x"))), Vec::<String>::new());
+    assert_eq!(shown(&index.delete(&key(Kind::EndpointSlice, "cart-y"))), ["-backend shop/cart 10.7.1.2"]);
+}
+
+#[test]
+fn an_unknown_affinity_is_shown_and_keeps_the_service_local() {
+    let mut index = index();
+    let annotations = json!({"service.cilium.io/global": "true", "service.cilium.io/affinity": "nearest"});
+    let changes = index.apply(service("10.96.7.20", &annotations));
+    assert_eq!(shown(&changes), ["+local shop/cart"]);
+    assert_eq!(
+        index.errors()[&key(Kind::Service, "cart")],
+        "annotation service.cilium.io/affinity: \"nearest\" is not an affinity: use local, remote or none; until then the \
+         Service is not global"
+    );
+    index.apply(service("10.96.7.20", &global()));
+    assert!(index.errors().is_empty());
+}
+
+#[test]
+fn a_headless_service_has_hostnames_and_no_frontend() {
+    let mut index = index();
+    let headless = json!({"kind": "Service", "metadata": {"name": "cart", "namespace": "shop", "annotations": global()},
+        "spec": {"clusterIP": "None", "ports": [{"name": "grpc", "port": 7070}]}});
+    index.apply(object(&headless));
+    let slice = json!({"kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "cart-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
+        "endpoints": [{"addresses": ["10.7.1.2"], "hostname": "cart-0"}], "ports": [{"name": "grpc", "port": 7070}]});
+    let changes = index.apply(object(&slice));
+    let Some(Value::Service(value)) = &changes[0].value else { panic!("a service: {changes:?}") };
+    assert!(value.frontends.is_empty());
+    assert_eq!(value.hostnames["10.7.1.2"], "cart-0");
+}

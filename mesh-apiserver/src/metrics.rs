@@ -1,0 +1,58 @@
+//! Figures of the exporter, the source, the view and the agents, read when they are asked for.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::agent_api::Presence;
+use crate::{export, source, view};
+
+pub(crate) struct Figures {
+    pub(crate) export: export::StatusHandle,
+    pub(crate) source: source::manifests::StatusHandle,
+    pub(crate) view: view::Handle,
+    pub(crate) presence: Presence,
+}
+
+impl Figures {
+    pub(crate) fn register(self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self));
+    }
+}
+
+impl std::fmt::Debug for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (export, source) = (self.export.get(), self.source.get());
+        let gauge = |n: usize| ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX));
+        let objects = self.view.read(|view| view.objects().count());
+        let gauges = [
+            ("isthmus_source_objects", "Objects read from the source", gauge(source.objects)),
+            ("isthmus_source_rejections", "Documents and objects that were left out", gauge(source.rejections.len())),
+            ("isthmus_export_errors", "Objects that are not (fully) exported", gauge(export.errors.len())),
+            ("isthmus_view_objects", "Objects in the merged view", gauge(objects)),
+            ("isthmus_view_revision", "Newest revision in the merged view", ConstGauge::new(self.view.revision())),
+            ("isthmus_agents_connected", "Agents with an open stream", gauge(self.presence.connected())),
+        ];
+        for (name, help, figure) in gauges {
+            figure.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let counters = [
+            ("isthmus_export_transactions", "Transactions that exported something", export.transactions),
+            ("isthmus_export_keys", "Keys written or deleted by the exporter", export.keys_written),
+        ];
+        for (name, help, figure) in counters {
+            let figure = ConstCounter::new(figure);
+            figure.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        Ok(())
+    }
+}

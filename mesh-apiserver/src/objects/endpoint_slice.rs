@@ -1,0 +1,116 @@
+//! EndpointSlice: the backends of a Service, with their conditions and resolved port numbers.
+
+use std::net::IpAddr;
+
+use mesh_types::{BackendState, NamedPort, Protocol, ServiceName};
+use serde::Deserialize;
+
+use super::Meta;
+use super::meta::null_as_default;
+
+/// Label that names the Service a slice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSlice {
+    pub metadata: Meta,
+    #[serde(default)]
+    address_type: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub endpoints: Vec<Endpoint>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    ports: Vec<Port>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    #[serde(default, deserialize_with = "null_as_default")]
+    addresses: Vec<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub conditions: Conditions,
+    #[serde(default)]
+    pub hostname: Option<String>,
+    #[serde(default)]
+    pub node_name: Option<String>,
+    #[serde(default)]
+    pub zone: Option<String>,
+}
+
+/// Absent conditions mean, as Kubernetes defines them: ready and not terminating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct Conditions {
+    #[serde(default)]
+    pub ready: Option<bool>,
+    #[serde(default)]
+    pub serving: Option<bool>,
+    #[serde(default)]
+    pub terminating: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Port {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default)]
+    protocol: Option<Protocol>,
+}
+
+impl EndpointSlice {
+    /// The Service it belongs to; `None` for a slice without the label, which Kubernetes leaves alone as well.
+    pub fn service(&self) -> Option<ServiceName> {
+        let name = self.metadata.labels.get(SERVICE_NAME)?;
+        Some(ServiceName::new(self.metadata.namespace.clone(), name.clone()))
+    }
+
+    /// False for FQDN slices: they hold names, not addresses.
+    pub fn has_addresses(&self) -> bool {
+        self.address_type != "FQDN"
+    }
+
+    pub fn ports(&self) -> Vec<NamedPort> {
+        self.ports
+            .iter()
+            .filter_map(|p| {
+                let name = p.name.clone().unwrap_or_default();
+                Some(NamedPort { name, protocol: p.protocol.unwrap_or(Protocol::Tcp), port: p.port? })
+            })
+            .collect()
+    }
+}
+
+impl Endpoint {
+    /// The first address is the endpoint's; Kubernetes gives further ones no meaning.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.addresses.first()?.parse().ok()
+    }
+}
+
+impl Conditions {
+    pub fn state(self) -> BackendState {
+        let ready = self.ready.unwrap_or(true);
+        match (ready, self.serving.unwrap_or(ready), self.terminating.unwrap_or(false)) {
+            (_, true, true) => BackendState::Terminating,
+            (true, _, false) => BackendState::Active,
+            _ => BackendState::NotReady,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_map_to_states_as_kubernetes_defines_them() {
+        let state = |ready, serving, terminating| Conditions { ready, serving, terminating }.state();
+        assert_eq!(state(None, None, None), BackendState::Active);
+        assert_eq!(state(Some(false), Some(false), None), BackendState::NotReady);
+        assert_eq!(state(Some(false), Some(true), Some(true)), BackendState::Terminating);
+        assert_eq!(state(Some(false), Some(false), Some(true)), BackendState::NotReady);
+        assert_eq!(state(Some(true), None, Some(false)), BackendState::Active);
+    }
+}

@@ -1,0 +1,188 @@
+//! The text of one file to objects. Pure.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::objects::{Kind, Object, ObjectKey};
+
+/// One document of a file, or one item of a `List`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Document {
+    Object(Object),
+    /// A kind that the mesh does not read.
+    Ignored,
+    Rejected {
+        /// Document number in the file, from 1; `3.2` is the second item of the list in the third.
+        place: String,
+        /// "Kind namespace/name", as far as it could be read.
+        object: Option<String>,
+        reason: String,
+    },
+}
+
+/// Every document of a file. An empty document is nothing.
+pub(super) fn parse(text: &str, is_json: bool) -> Vec<Document> {
+    let mut out = Vec::new();
+    if is_json {
+        for (index, value) in serde_json::Deserializer::from_str(text).into_iter::<Value>().enumerate() {
+            let place = (index + 1).to_string();
+            match value {
+                Ok(value) => read(&place, value, &mut out),
+                Err(e) => out.push(Document::Rejected { place, object: None, reason: format!("not JSON: {e}") }),
+            }
+        }
+        return out;
+    }
+    for (index, (first_line, text)) in split(text).into_iter().enumerate() {
+        let place = (index + 1).to_string();
+        let options = serde_saphyr::Options { strict_booleans: true, ..serde_saphyr::Options::default() };
+        match serde_saphyr::from_str_with_options::<Value>(&text, options) {
+            Ok(value) => read(&place, value, &mut out),
+            Err(e) => {
+                let reason = format!("not YAML (document starts at line {first_line}): {e}");
+                out.push(Document::Rejected { place, object: named_in_text(&text), reason });
+            }
+        }
+    }
+    out
+}
+
+/// Cuts a stream at its `---` markers, so that one broken document cannot take its neighbours along. The marker cannot be
+/// part of a document: YAML forbids it at the start of a line even in block scalars (YAML 1.2.2, 9.1.2).
+fn split(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(1, String::new())];
+    for (number, line) in text.lines().enumerate() {
+        let marker = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        if let Some(rest) = marker {
+            documents.push((number + 1, rest.to_owned() + "\n"));
+        } else if let Some((_, current)) = documents.last_mut() {
+            current.push_str(line);
+            current.push('\n');
+        }
+    }
+    documents.retain(|(_, text)| text.lines().any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#')));
+    documents
+}
+
+/// The object's name by eye, for a document that does not parse.
+fn named_in_text(text: &str) -> Option<String> {
+    let field = |name: &str| {
+        let line = text.lines().map(str::trim).find(|l| l.starts_with(name))?;
+        let value = line.split_once(':')?.1.trim().trim_matches(['"', '\'']);
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    Some(format!("{} {}", field("kind:")?, field("name:")?))
+}
+
+fn read(place: &str, value: Value, out: &mut Vec<Document>) {
+    if value.is_null() {
+        return;
+    }
+    let reject =
+        |object: Option<String>, reason: String| Document::Rejected { place: place.to_owned(), object, reason };
+    let Some(kind) = value.get("kind").and_then(Value::as_str).map(str::to_owned) else {
+        out.push(reject(None, "not a Kubernetes object: `kind` is missing".to_owned()));
+        return;
+    };
+    if kind.ends_with("List") && value.get("items").is_some_and(Value::is_array) {
+        let Value::Object(mut list) = value else { return };
+        let Some(Value::Array(items)) = list.remove("items") else { return };
+        for (index, mut item) in items.into_iter().enumerate() {
+            // Items of a typed list (`PodList`) may leave their kind out.
+            if let (Some(fields), Some(item_kind)) = (item.as_object_mut(), kind.strip_suffix("List")) {
+                if !item_kind.is_empty() {
+                    fields.entry("kind").or_insert_with(|| Value::String(item_kind.to_owned()));
+                }
+            }
+            read(&format!("{place}.{}", index + 1), item, out);
+        }
+        return;
+    }
+    let Some(known) = Kind::parse(&kind) else {
+        out.push(Document::Ignored);
+        return;
+    };
+    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    let object = if known.is_namespaced() { format!("{kind} {namespace}/{name}") } else { format!("{kind} {name}") };
+    match typed(known, value) {
+        Ok(read) if read.key().name.is_empty() => {
+            out.push(reject(Some(kind), "`metadata.name` is missing".to_owned()));
+        }
+        Ok(read) => match unusable_name(&read.key()) {
+            None => out.push(Document::Object(read)),
+            Some(reason) => out.push(reject(Some(object), reason)),
+        },
+        Err(e) => out.push(reject(Some(object), e.to_string())),
+    }
+}
+
+/// Names become parts of keys, so a `/` in one would name another object's key.
+fn unusable_name(key: &ObjectKey) -> Option<String> {
+    let bad = |text: &str| text.contains('/') || text.chars().any(char::is_whitespace);
+    (bad(&key.name) || bad(&key.namespace)).then(|| "names may not hold '/' or blanks".to_owned())
+}
+
+fn typed(kind: Kind, value: Value) -> Result<Object, serde_json::Error> {
+    Ok(match kind {
+        Kind::Namespace => Object::Namespace(Deserialize::deserialize(value)?),
+        Kind::Node => Object::Node(Deserialize::deserialize(value)?),
+        Kind::Pod => Object::Pod(Deserialize::deserialize(value)?),
+        Kind::Service => Object::Service(Deserialize::deserialize(value)?),
+        Kind::EndpointSlice => Object::EndpointSlice(Deserialize::deserialize(value)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(documents: &[Document]) -> Vec<String> {
+        documents
+            .iter()
+            .map(|d| match d {
+                Document::Object(o) => o.key().to_string(),
+                Document::Ignored => "ignored".to_owned(),
+                Document::Rejected { place, object, reason } => {
+                    format!("rejected {place} {}: {reason}", object.as_deref().unwrap_or("?"))
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_broken_document_does_not_take_its_neighbours_along() {
+        let text = "kind: Service\nmetadata: {name: a, namespace: shop}\n---\nkind: Pod\nmetadata:\n  name: b\n bad: [\n---\n\
+                    # only a comment\n---\nkind: Node\nmetadata: {name: n1}\n";
+        let found = keys(&parse(text, false));
+        assert_eq!(found[0], "Service shop/a");
+        assert!(found[1].starts_with("rejected 2 Pod b: not YAML (document starts at line 3)"), "{}", found[1]);
+        assert_eq!(found[2], "Node n1");
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_object_and_the_reason() {
+        let text = "kind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 70000}]}\n";
+        let found = keys(&parse(text, false));
+        assert_eq!(found, ["rejected 1 Service default/a: invalid value: integer `70000`, expected u16"]);
+        assert_eq!(keys(&parse("kind: Pod\n", false)), ["rejected 1 Pod default/: missing field `metadata`"],);
+        assert_eq!(keys(&parse("just: text\n", false)), ["rejected 1 ?: not a Kubernetes object: `kind` is missing"]);
+    }
+
+    #[test]
+    fn lists_and_json_are_read_and_other_kinds_are_counted() {
+        let list =
+            "kind: List\nitems:\n- {kind: Pod, metadata: {name: p}}\n- {kind: Deployment, metadata: {name: d}}\n";
+        assert_eq!(keys(&parse(list, false)), ["Pod default/p", "ignored"]);
+        let json = r#"{"kind":"PodList","items":[{"metadata":{"name":"p","labels":null}}]} {"kind":"Node","metadata":{"name":"n"}}"#;
+        assert_eq!(keys(&parse(json, true)), ["Pod default/p", "Node n"]);
+    }
+
+    #[test]
+    fn quoted_scalars_stay_text_and_markers_with_content_start_a_document() {
+        let text = "--- {kind: Service, metadata: {name: a, annotations: {\"service.cilium.io/global\": \"true\"}}}\n";
+        let [Document::Object(Object::Service(service))] = &parse(text, false)[..] else { panic!("one Service") };
+        assert_eq!(service.metadata.annotations["service.cilium.io/global"], "true");
+    }
+}

@@ -1,0 +1,181 @@
+//! The task that keeps the view up to date, and the handle that others read it through.
+
+use std::sync::Arc;
+
+use mesh_runtime::{ErrorChain, ReadyGuard, Shutdown};
+use mesh_store::Store;
+use mesh_store::backend::{WatchRequest, WatchUpdate, Watcher};
+use mesh_store::mvcc::KeyRange;
+use mesh_types::ClusterName;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::load::load;
+use super::ring::{Capacity, Next, Ring};
+use super::subscription::Snapshot;
+use super::{Change, Subscription, View, encode};
+
+/// What the ring holds for agents that lag or come back. An agent that lags further gets a snapshot.
+const CAPACITY: Capacity = Capacity { frames: 16_384, bytes: 64 << 20 };
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the view cannot read the store")]
+    Store(#[source] mesh_store::backend::Error),
+    #[error("the view's watch of the store ended")]
+    Watch,
+}
+
+pub struct Feed {
+    own: ClusterName,
+    ready: ReadyGuard,
+    handle: Handle,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    store: Arc<dyn Store>,
+    /// Written by the feed, read by subscriptions and the admin API.
+    state: Arc<RwLock<State>>,
+    /// The newest revision that the view has taken in: wakes subscriptions.
+    revision: watch::Sender<i64>,
+}
+
+pub(super) struct State {
+    pub(super) view: View,
+    pub(super) ring: Ring,
+    /// The newest revision taken in; at least that of the newest frame.
+    pub(super) revision: i64,
+    /// The snapshot that was asked for last, shared by all who ask for it at the same revision.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+impl Feed {
+    pub fn new(store: Arc<dyn Store>, own: ClusterName, ready: ReadyGuard) -> (Self, Handle) {
+        let state =
+            State { view: View::new(own.clone()), ring: Ring::new(i64::MAX, CAPACITY), revision: 0, snapshot: None };
+        let handle = Handle { store, state: Arc::new(RwLock::new(state)), revision: watch::Sender::new(0) };
+        (Self { own, ready, handle: handle.clone() }, handle)
+    }
+
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
+        let Self { own, ready, handle } = self;
+        let mut watcher = handle.reload(&own).await?;
+        drop(ready);
+        loop {
+            let Some(update) = shutdown.unless_requested(watcher.next()).await else { return Ok(()) };
+            match update {
+                Some(WatchUpdate::Events(batch)) => handle.take_in(&batch.events, batch.revision),
+                Some(WatchUpdate::Progress { revision }) => handle.take_in(&[], revision),
+                Some(WatchUpdate::Compacted { .. }) => watcher = handle.reload(&own).await?,
+                None => return Err(Failure::Watch),
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// Follows the view from `revision` of the store `cluster_id`; from the start where that is not possible.
+    pub async fn subscribe(&self, cluster_id: u64, revision: i64) -> Subscription {
+        let mut wake = self.revision.subscribe();
+        // The sender lives in this handle, so waiting for the first view cannot fail.
+        let _ = wake.wait_for(|r| *r > 0).await.is_ok();
+        let same_store = cluster_id == self.store.cluster_id();
+        let newest = self.state.read().revision;
+        if !same_store || revision <= 0 || revision > newest {
+            return Subscription::from_snapshot(self.clone(), wake);
+        }
+        let is_recent = self.state.read().ring.after(revision) != Next::TooOld;
+        if is_recent {
+            return Subscription::from_revision(self.clone(), wake, revision);
+        }
+        // Older than this process: the difference of two pure functions of the store, if history still has the older one.
+        let own = self.state.read().view.own().clone();
+        match load(&*self.store, &own, revision).await {
+            Ok((earlier, _, _)) => {
+                let state = self.state.read();
+                let frame = self.frame(&state.view.since(&earlier), state.revision);
+                Subscription::from_frame(self.clone(), wake, frame, state.revision)
+            }
+            Err(error) => {
+                tracing::debug!(revision, error = %ErrorChain(&error), "cannot resume: sending the whole view");
+                Subscription::from_snapshot(self.clone(), wake)
+            }
+        }
+    }
+
+    /// Reads the view as it is now.
+    pub fn read<T>(&self, ask: impl FnOnce(&View) -> T) -> T {
+        ask(&self.state.read().view)
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.state.read().revision
+    }
+
+    pub(super) fn state(&self) -> &RwLock<State> {
+        &self.state
+    }
+
+    pub(super) fn cluster_id(&self) -> u64 {
+        self.store.cluster_id()
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        let mut state = self.state.write();
+        if let Some(snapshot) = state.snapshot.as_ref().filter(|s| s.revision == state.revision) {
+            return Arc::clone(snapshot);
+        }
+        let snapshot = Arc::new(Snapshot::of(&state.view, state.revision, self.cluster_id()));
+        state.snapshot = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+
+    fn frame(&self, change: &Change, revision: i64) -> bytes::Bytes {
+        let upserts: Vec<_> = change.upserts.iter().map(encode::object).collect();
+        encode::delta(self.cluster_id(), &upserts, &change.deletes, revision, &change.origin_times)
+    }
+
+    fn take_in(&self, events: &[mesh_store::mvcc::Event], revision: i64) {
+        let mut state = self.state.write();
+        let (change, errors) = state.view.apply(events);
+        if !change.is_empty() {
+            let frame = self.frame(&change, revision);
+            state.ring.push(revision, frame);
+        }
+        state.revision = revision;
+        drop(state);
+        for error in errors {
+            tracing::warn!(error = %ErrorChain(&error), "value left out of the view");
+        }
+        self.revision.send_replace(revision);
+    }
+
+    /// Reads everything and starts the watch behind it. Subscriptions that exist go on with the difference.
+    async fn reload(&self, own: &ClusterName) -> Result<Watcher, Failure> {
+        let (view, revision, errors) = load(&*self.store, own, 0).await.map_err(Failure::Store)?;
+        for error in errors {
+            tracing::warn!(error = %ErrorChain(&error), "value left out of the view");
+        }
+        // One range over all that the view reads, so that a batch is one revision as a whole.
+        let range = KeyRange::new("cilium/", "isthmus/v2");
+        let request = WatchRequest { range, start_revision: revision + 1, progress_interval: None };
+        let watcher = self.store.watch(request).await.map_err(Failure::Store)?;
+        let mut state = self.state.write();
+        if state.revision == 0 {
+            state.ring = Ring::new(revision, CAPACITY);
+        } else {
+            let change = view.since(&state.view);
+            if !change.is_empty() {
+                let frame = self.frame(&change, revision);
+                state.ring.push(revision, frame);
+            }
+        }
+        state.view = view;
+        state.revision = revision;
+        drop(state);
+        self.revision.send_replace(revision);
+        Ok(watcher)
+    }
+}

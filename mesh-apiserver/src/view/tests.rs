@@ -1,0 +1,288 @@
+use mesh_types::Affinity;
+use mesh_types::view::Identity;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::examples::{Cluster, mirrored, node, pod, service, slice};
+use crate::objects::{Kind, Meta, ObjectKey};
+
+fn apply(view: &mut View, written: &[(Bytes, Option<Bytes>)]) -> Change {
+    let (change, errors) = view.apply_values(written.iter().map(|(k, v)| (k, v.as_ref())));
+    assert!(errors.is_empty(), "{errors:?}");
+    change
+}
+
+fn mirror_record(peer: &str, withdrawn: bool, clock: u64) -> Vec<(Bytes, Option<Bytes>)> {
+    let record = federation::mirror::MirrorRecord {
+        clock_unix_nanos: clock,
+        withdrawn_since_unix_nanos: withdrawn.then_some(1),
+        ..Default::default()
+    };
+    vec![(format!("isthmus/v1/mirror/{peer}").into(), Some(record.encode().into()))]
+}
+
+/// The addresses that take new connections to `shop/cart` at the consumer.
+fn chosen(view: &View) -> Vec<String> {
+    let rows = view.service_rows();
+    let row = rows.first().expect("a Service of that name");
+    row.selected.iter().map(|i| row.backends[*i].address.to_string()).collect()
+}
+
+/// Cilium's chart "Global and Shared Services Reference" and the affinity rules, through every step: annotations of the
+/// objects in both clusters, export, mirror, view, selection. `here` has 10.1.0.1, `there` has 10.2.0.1.
+#[test]
+fn services_are_chosen_by_ciliums_flow_chart() {
+    const LOCAL: &[&str] = &["10.1.0.1"];
+    const REMOTE: &[&str] = &["10.2.0.1"];
+    const BOTH: &[&str] = &["10.1.0.1", "10.2.0.1"];
+    const NONE: &[&str] = &[];
+    let on = || json!({"service.cilium.io/global": "true"});
+    let with = |extra: Value| {
+        let mut all = on();
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        Some(all)
+    };
+    // (what, here's annotations, here's state, there's annotations, there's state, chosen here); no annotations: no Service
+    let table: Vec<(&str, Option<Value>, char, Option<Value>, char, &[&str])> = vec![
+        ("both global", Some(on()), '+', Some(on()), '+', BOTH),
+        (
+            "own names",
+            Some(json!({"mesh.isthmus.io/global": "true"})),
+            '+',
+            Some(json!({"mesh.isthmus.io/global": "true"})),
+            '+',
+            BOTH,
+        ),
+        (
+            "Cilium's old alias",
+            Some(json!({"io.cilium/global-service": "true"})),
+            '+',
+            Some(json!({"io.cilium/global-service": "true"})),
+            '+',
+            BOTH,
+        ),
+        ("only here global", Some(on()), '+', Some(json!({})), '+', LOCAL),
+        ("only there global", Some(json!({})), '+', Some(on()), '+', LOCAL),
+        ("neither", Some(json!({})), '+', Some(json!({})), '+', LOCAL),
+        ("there not shared", Some(on()), '+', with(json!({"service.cilium.io/shared": "false"})), '+', LOCAL),
+        ("there not shared, own name", Some(on()), '+', with(json!({"mesh.isthmus.io/shared": "false"})), '+', LOCAL),
+        (
+            "here not shared still consumes",
+            with(json!({"service.cilium.io/shared": "false"})),
+            '+',
+            Some(on()),
+            '+',
+            BOTH,
+        ),
+        (
+            "shared without global means nothing",
+            Some(on()),
+            '+',
+            Some(json!({"service.cilium.io/shared": "true"})),
+            '+',
+            LOCAL,
+        ),
+        ("no Service here", None, '+', Some(on()), '+', REMOTE),
+        ("no ready backend here", Some(on()), '-', Some(on()), '+', REMOTE),
+        ("no ready backend there", Some(on()), '+', Some(on()), '-', LOCAL),
+        ("affinity local", with(json!({"service.cilium.io/affinity": "local"})), '+', Some(on()), '+', LOCAL),
+        ("affinity local, own name", with(json!({"mesh.isthmus.io/affinity": "local"})), '+', Some(on()), '+', LOCAL),
+        (
+            "affinity local, old alias",
+            with(json!({"io.cilium/service-affinity": "local"})),
+            '+',
+            Some(on()),
+            '+',
+            LOCAL,
+        ),
+        (
+            "affinity local, none left here",
+            with(json!({"service.cilium.io/affinity": "local"})),
+            '-',
+            Some(on()),
+            '+',
+            REMOTE,
+        ),
+        (
+            "affinity local, only ending here",
+            with(json!({"service.cilium.io/affinity": "local"})),
+            't',
+            Some(on()),
+            '+',
+            REMOTE,
+        ),
+        ("affinity remote", with(json!({"service.cilium.io/affinity": "remote"})), '+', Some(on()), '+', REMOTE),
+        (
+            "affinity remote, none left there",
+            with(json!({"service.cilium.io/affinity": "remote"})),
+            '+',
+            Some(on()),
+            '-',
+            LOCAL,
+        ),
+        ("affinity none", with(json!({"service.cilium.io/affinity": "none"})), '+', Some(on()), '+', BOTH),
+        (
+            "affinity is the consumer's",
+            Some(on()),
+            '+',
+            with(json!({"service.cilium.io/affinity": "remote"})),
+            '+',
+            BOTH,
+        ),
+        (
+            "own name wins over the alias",
+            with(json!({"mesh.isthmus.io/affinity": "local", "io.cilium/service-affinity": "remote"})),
+            '+',
+            Some(on()),
+            '+',
+            LOCAL,
+        ),
+        (
+            "unknown affinity keeps the Service local",
+            with(json!({"service.cilium.io/affinity": "nearest"})),
+            '+',
+            Some(on()),
+            '+',
+            LOCAL,
+        ),
+        ("nothing ready anywhere", Some(on()), '-', Some(on()), '-', NONE),
+    ];
+    for (what, here_annotations, here_state, there_annotations, there_state, want) in table {
+        let (mut here, mut there) = (Cluster::new("here", 1), Cluster::new("there", 2));
+        if let Some(annotations) = &here_annotations {
+            here.apply(service("10.101.0.1", annotations));
+            here.apply(slice("cart-x", &[("10.1.0.1", here_state)]));
+        }
+        if let Some(annotations) = &there_annotations {
+            there.apply(service("10.102.0.1", annotations));
+            there.apply(slice("cart-x", &[("10.2.0.1", there_state)]));
+        }
+        let mut view = View::new(here.name.clone());
+        apply(&mut view, &here.commit());
+        apply(&mut view, &mirrored(&mut there));
+        assert_eq!(chosen(&view), want, "{what}");
+        let key = Key::Service { cluster: here.name.clone(), service: mesh_types::ServiceName::new("shop", "cart") };
+        if what == "affinity local" {
+            let Some(Object::Service(own)) = view.facts().get(&key) else { panic!("the own Service") };
+            assert_eq!(own.affinity, Affinity::Local, "agents see the setting");
+        }
+    }
+}
+
+/// `here` with one pod and a Service, `there` with two backends; both in the view.
+fn two_clusters() -> (Cluster, Cluster, View) {
+    let (mut here, mut there) = (Cluster::new("here", 1), Cluster::new("there", 2));
+    let global = json!({"service.cilium.io/global": "true"});
+    here.apply(node("n1", "192.0.2.1", "10.1.0.0/24"));
+    here.apply(pod("client", "10.1.0.9", "client"));
+    here.apply(service("10.101.0.1", &global));
+    there.apply(node("n1", "192.0.2.2", "10.2.0.0/24"));
+    there.apply(pod("cart-1", "10.2.0.1", "cart"));
+    there.apply(service("10.102.0.1", &global));
+    there.apply(slice("cart-x", &[("10.2.0.1", '+'), ("10.2.0.2", '+')]));
+    let mut view = View::new(here.name.clone());
+    apply(&mut view, &here.commit());
+    apply(&mut view, &mirrored(&mut there));
+    (here, there, view)
+}
+
+#[test]
+fn the_view_holds_both_clusters_in_the_order_in_which_they_may_be_written() {
+    let (_, _, view) = two_clusters();
+    let kinds: Vec<&str> = view
+        .objects()
+        .map(|o| match o {
+            Object::Cluster(_) => "cluster",
+            Object::Identity(_) => "identity",
+            Object::Node(_) => "node",
+            Object::Ip(_) => "ip",
+            Object::Service(_) => "service",
+            Object::Backend(_) => "backend",
+        })
+        .collect();
+    let want = [
+        "cluster", "cluster", "identity", "identity", "node", "node", "ip", "ip", "service", "service", "backend",
+        "backend",
+    ];
+    assert_eq!(kinds, want);
+    let identities: Vec<&Identity> =
+        view.objects().filter_map(|o| if let Object::Identity(i) = o { Some(i) } else { None }).collect();
+    assert_eq!(identities[0].number.0 >> 16, 1);
+    assert_eq!(identities[1].labels.get("io.cilium.k8s.policy.cluster"), Some("there"));
+}
+
+#[test]
+fn one_backend_that_goes_is_one_deletion() {
+    let (_, mut there, mut view) = two_clusters();
+    there.apply(slice("cart-x", &[("10.2.0.1", '+')]));
+    let change = apply(&mut view, &mirrored(&mut there));
+    assert!(change.upserts.is_empty());
+    assert!(matches!(&change.deletes[..], [Key::Backend { address, .. }] if address.to_string() == "10.2.0.2"));
+    there.delete(&ObjectKey::new(
+        Kind::Service,
+        &Meta { name: "cart".into(), namespace: "shop".into(), ..Meta::default() },
+    ));
+    let change = apply(&mut view, &mirrored(&mut there));
+    assert!(matches!(&change.deletes[..], [Key::Backend { .. }, Key::Service { .. }]), "backends before their Service");
+}
+
+#[test]
+fn a_withdrawn_clusters_backends_leave_and_come_back_and_nothing_else_does() {
+    let (_, mut there, mut view) = two_clusters();
+    assert_eq!(chosen(&view), ["10.2.0.1", "10.2.0.2"]);
+    let change = apply(&mut view, &mirror_record("there", true, 0));
+    assert!(change.upserts.is_empty() && change.deletes.len() == 2, "{change:?}");
+    assert_eq!(chosen(&view), Vec::<String>::new());
+    there.apply(slice("cart-x", &[("10.2.0.1", '+'), ("10.2.0.3", '+')]));
+    let change = apply(&mut view, &mirrored(&mut there));
+    assert!(change.is_empty(), "changes of a withdrawn cluster's backends wait: {change:?}");
+    let change = apply(&mut view, &mirror_record("there", false, 0));
+    assert!(change.deletes.is_empty());
+    assert_eq!(change.upserts.len(), 2);
+    assert_eq!(chosen(&view), ["10.2.0.1", "10.2.0.3"]);
+}
+
+#[test]
+fn a_change_carries_the_sources_times() {
+    let (mut here, _, mut view) = two_clusters();
+    here.apply(pod("client", "10.1.0.10", "client"));
+    let mut written = here.commit();
+    let clock = federation::contract::ExportClock { unix_nanos: 5 };
+    written.push(("isthmus/v1/export/clock".into(), Some(clock.encode().into())));
+    let change = apply(&mut view, &written);
+    assert_eq!(change.origin_times, [(ClusterName::new("here").unwrap(), 5)].into());
+    let change = apply(&mut view, &mirror_record("there", false, 9));
+    assert!(change.is_empty());
+    assert_eq!(change.origin_times, [(ClusterName::new("there").unwrap(), 9)].into());
+}
+
+#[test]
+fn a_value_that_cannot_be_read_counts_as_absent_and_is_named() {
+    let (_, _, mut view) = two_clusters();
+    let before = view.objects().count();
+    let key = Bytes::from_static(b"cilium/cache/ip/v1/there/10.2.0.1");
+    let (change, errors) = view.apply_values([(&key, Some(&Bytes::from_static(b"{")))]);
+    assert_eq!(errors[0].to_string(), "cilium/cache/ip/v1/there/10.2.0.1 cannot be read and is left out of the view");
+    assert_eq!(change.deletes.len(), 1);
+    assert_eq!(view.objects().count(), before - 1);
+}
+
+#[test]
+fn the_difference_of_two_views_is_what_happened_between_them() {
+    let (mut here, mut there, mut view) = two_clusters();
+    let earlier = view.clone();
+    here.apply(pod("client", "10.1.0.10", "other"));
+    there.apply(slice("cart-x", &[("10.2.0.1", '+')]));
+    apply(&mut view, &here.commit());
+    apply(&mut view, &mirrored(&mut there));
+    apply(&mut view, &mirror_record("there", true, 0));
+    let change = view.since(&earlier);
+    let mut replayed: BTreeMap<Key, Object> = earlier.objects().map(|o| (o.key(), o.clone())).collect();
+    for key in &change.deletes {
+        assert!(replayed.remove(key).is_some(), "{key:?}");
+    }
+    replayed.extend(change.upserts.iter().map(|o| (o.key(), o.clone())));
+    let now: BTreeMap<Key, Object> = view.objects().map(|o| (o.key(), o.clone())).collect();
+    assert_eq!(replayed, now);
+    assert!(view.since(&view).is_empty());
+}
