@@ -78,7 +78,7 @@ impl Authorities {
         let _writing = self.writing.lock();
         let mut set = Set::clone(&self.current.load());
         for (name, peer) in &set.peers {
-            told_apart("this cluster", &bundle, &name.to_string(), &peer.bundle)?;
+            told_apart("this cluster", &bundle, name.as_str(), &peer.bundle)?;
         }
         set.own = CaVerifier::new(bundle, "this cluster")?;
         self.current.store(Arc::new(set));
@@ -98,7 +98,7 @@ impl Authorities {
         let owner = peer.to_string();
         told_apart(&owner, &bundle, "this cluster", &set.own.bundle)?;
         for (name, other) in set.peers.iter().filter(|(name, _)| *name != peer) {
-            told_apart(&owner, &bundle, &name.to_string(), &other.bundle)?;
+            told_apart(&owner, &bundle, name.as_str(), &other.bundle)?;
         }
         set.peers.insert(peer.clone(), CaVerifier::new(bundle, &owner)?);
         self.current.store(Arc::new(set));

@@ -9,14 +9,14 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mesh_runtime::file;
 use rustls::client::ResolvesClientCert;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, SignatureScheme};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use zeroize::Zeroizing;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::provider::provider;
 use crate::secret::{self, SecretKey};
 use crate::validity::{self, Validity};
 use crate::x509::{self, Facts, Malformed};
@@ -130,8 +130,12 @@ impl Leaf {
     }
 
     fn certified_key(&self) -> Result<Arc<CertifiedKey>, rustls::Error> {
-        let key = self.key.der().clone_key().into();
-        CertifiedKey::from_der(self.chain.clone(), key, &provider()).map(Arc::new)
+        let mut der = PrivateKeyDer::from(self.key.der().clone_key());
+        let key = any_supported_type(&der);
+        der.zeroize();
+        let certified = CertifiedKey::new(self.chain.clone(), key?);
+        certified.keys_match()?;
+        Ok(Arc::new(certified))
     }
 }
 

@@ -160,12 +160,11 @@ impl PrincipalError {
     /// What rustls turns into the alert that the other side sees.
     pub(crate) fn certificate_error(&self) -> CertificateError {
         match self {
-            Self::Malformed(_) => CertificateError::BadEncoding,
             Self::UnknownIssuer { .. } => CertificateError::UnknownIssuer,
             Self::Expired { .. } => CertificateError::Expired,
             Self::NotYetValid { .. } => CertificateError::NotValidYet,
             Self::Invalid { source: rustls::Error::InvalidCertificate(error), .. } => error.clone(),
-            Self::Invalid { .. } => CertificateError::BadEncoding,
+            Self::Malformed(_) | Self::Invalid { .. } => CertificateError::BadEncoding,
             Self::CommonNames { .. } | Self::PeerOverreach { .. } | Self::UnknownName { .. } => {
                 CertificateError::ApplicationVerificationFailure
             }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use mesh_runtime::file;
 use mesh_types::{ClusterName, NodeName};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SanType};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use uuid::Uuid;
 
 use crate::bundle::{self, TrustBundle};
 use crate::leaf;
-use crate::secret::{self, SecretKey};
+use crate::secret::{self, SecretKey, SigningPair};
 use crate::validity::{self, Validity};
 use crate::x509::{self, Malformed};
 use crate::{csr, pem};
@@ -34,7 +34,7 @@ pub struct RootCa {
     pub(crate) certificate: CertificateDer<'static>,
     not_after: Timestamp,
     bundle: TrustBundle,
-    pub(crate) issuer: Issuer<'static, KeyPair>,
+    pub(crate) issuer: Issuer<'static, SigningPair>,
 }
 
 /// Why the CA cannot be made, read or used.
@@ -127,7 +127,7 @@ impl RootCa {
 
     fn assemble(
         certificate: CertificateDer<'static>,
-        pair: KeyPair,
+        pair: SigningPair,
         cluster: &ClusterName,
         path: &Path,
     ) -> Result<Self, Error> {
@@ -166,7 +166,7 @@ impl RootCa {
             _ => {}
         }
         fs::create_dir(&beside).map_err(io("create the directory", &beside))?;
-        SecretKey::from_der(self.issuer.key().serialized_der()).save(&beside.join(KEY_FILE))?;
+        self.issuer.key().key().save(&beside.join(KEY_FILE))?;
         file::write_atomic(&beside.join(CERTIFICATE_FILE), self.bundle.pem().as_bytes(), CERTIFICATE_MODE)?;
         fs::rename(&beside, dir).map_err(io("rename the new CA to", dir))?;
         Ok(file::sync_dir(parent)?)

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use mesh_runtime::file;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use zeroize::{Zeroize, Zeroizing};
@@ -39,19 +39,8 @@ pub enum Error {
 impl SecretKey {
     /// A new ECDSA P-256 key.
     pub fn generate() -> Result<Self, Error> {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Generate)?;
-        Ok(Self::from_pair(pair))
-    }
-
-    pub(crate) fn from_pair(mut pair: KeyPair) -> Self {
-        let der = PrivatePkcs8KeyDer::from(pair.serialize_der());
-        pair.zeroize();
-        Self { der }
-    }
-
-    /// A key that was usable before.
-    pub(crate) fn from_der(pkcs8: &[u8]) -> Self {
-        Self { der: PrivatePkcs8KeyDer::from(pkcs8.to_vec()) }
+        let pair = SigningPair(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Generate)?);
+        Ok(pair.key())
     }
 
     /// Reads PEM text; `origin` says in errors where it is from.
@@ -94,8 +83,39 @@ impl SecretKey {
         &self.der
     }
 
-    pub(crate) fn pair(&self) -> Result<KeyPair, rcgen::Error> {
-        KeyPair::try_from(&self.der)
+    pub(crate) fn pair(&self) -> Result<SigningPair, rcgen::Error> {
+        KeyPair::try_from(&self.der).map(SigningPair)
+    }
+}
+
+/// The key as rcgen signs with it. rcgen wipes its copy on demand only; this wipes it when dropped.
+pub(crate) struct SigningPair(KeyPair);
+
+impl SigningPair {
+    pub(crate) fn key(&self) -> SecretKey {
+        SecretKey { der: PrivatePkcs8KeyDer::from(self.0.serialize_der()) }
+    }
+}
+
+impl PublicKeyData for SigningPair {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        PublicKeyData::algorithm(&self.0)
+    }
+}
+
+impl SigningKey for SigningPair {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
+}
+
+impl Drop for SigningPair {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn ca(name: &str) -> RootCa {
 }
 
 pub(crate) fn soon() -> Validity {
-    Validity::lasting(Duration::from_secs(3600))
+    Validity::lasting(Duration::from_hours(1))
 }
 
 pub(crate) fn chain(leaf: &Leaf) -> Vec<CertificateDer<'static>> {

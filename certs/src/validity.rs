@@ -13,7 +13,7 @@ pub struct Validity {
     pub not_after: Timestamp,
 }
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 impl Validity {
     /// How long a CA made by [`crate::RootCa`] lives: ten years.
@@ -21,7 +21,7 @@ impl Validity {
     /// How long leaves live unless told otherwise: 90 days.
     pub const LEAF: Duration = DAY.saturating_mul(90);
     /// Clocks of machines that are about to join each other differ by up to this.
-    pub const BACKDATED: Duration = Duration::from_secs(5 * 60);
+    pub const BACKDATED: Duration = Duration::from_mins(5);
 
     /// From (a little before) now for `lifetime`.
     pub fn lasting(lifetime: Duration) -> Self {

@@ -50,13 +50,15 @@ impl Shutdown {
         if self.token.is_cancelled() {
             return;
         }
-        if self.cause.set(cause.clone()).is_ok() {
-            tracing::info!(%cause, "stopping");
+        let text = cause.to_string();
+        if self.cause.set(cause).is_ok() {
+            tracing::info!(cause = text, "stopping");
         }
         self.token.cancel();
     }
 
     /// A token that stops with this one, or alone.
+    #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), cause: Arc::new(OnceLock::new()) }
     }

@@ -96,7 +96,7 @@ impl TaskSet {
         let span = tracing::info_span!("task", name = %name);
         self.track(name.clone(), async move {
             let result = caught(future).instrument(span).await;
-            ended(&name, on_exit, result, &shutdown);
+            ended(&name, on_exit, &result, &shutdown);
         })
     }
 
@@ -121,7 +121,7 @@ impl TaskSet {
                 let span = tracing::info_span!("task", name = %name);
                 let result = caught(start()).instrument(span).await;
                 if shutdown.is_requested() {
-                    return ended(&name, OnExit::Log, result, &shutdown);
+                    return ended(&name, OnExit::Log, &result, &shutdown);
                 }
                 if began.elapsed() > backoff.max() {
                     backoff.reset();
@@ -229,7 +229,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-fn ended(name: &str, on_exit: OnExit, result: Result<(), BoxError>, shutdown: &Shutdown) {
+fn ended(name: &str, on_exit: OnExit, result: &Result<(), BoxError>, shutdown: &Shutdown) {
     let stopping = shutdown.is_requested();
     let error = result.as_ref().err().map(|error| ErrorChain(&**error).to_string());
     match (on_exit, error) {

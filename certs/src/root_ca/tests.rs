@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
+use rcgen::KeyPair;
+
 use super::*;
 use crate::csr::PendingLeaf;
 use crate::testing::{ca, cluster as name, soon};
