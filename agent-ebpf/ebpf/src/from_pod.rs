@@ -13,7 +13,7 @@ use aya_ebpf::programs::TcContext;
 
 use crate::count::{self, NOBODY, Who};
 use crate::maps::{CONFIG, CT, ENDPOINTS, REVNAT};
-use crate::packet::{ETH_LEN, NEXT, Network, V4, network, skb};
+use crate::packet::{ETH_LEN, NEXT, Network, V4, flow_key, network, skb};
 use crate::{clamp, ipcache, lb, nat, tunnel};
 
 #[inline(always)]
@@ -119,7 +119,7 @@ fn open(ctx: &TcContext, ip: &V4, key: &FlowKey, service: &Service) -> Result<Fl
     let flags = if backend.flags & Backend::FLAG_REMOTE != 0 { FlowTarget::FLAG_REMOTE } else { 0 };
     let target =
         FlowTarget { addr: backend.addr, port_be: backend.port_be, flags, backend: number, ifindex: ingress(ctx) };
-    let reply = FlowKey { src: target.addr, dst: key.src, sport_be: target.port_be, dport_be: key.sport_be, ..*key };
+    let reply = flow_key(target.addr, key.src, (target.port_be, key.sport_be), key.proto);
     let origin = NatTarget { addr: key.dst, port_be: key.dport_be, pad: 0 };
     // Without the way back the pod would get answers from a stranger.
     if REVNAT.insert(&reply, &origin, 0).is_err() || CT.insert(key, &target, 0).is_err() {

@@ -7,8 +7,13 @@ use crate::maps::{BACKENDS, MAGLEV, SERVICES};
 
 #[inline(always)]
 pub fn service(addr: Addr, port_be: u16, proto: u8) -> Option<&'static Service> {
-    // SAFETY: entries are freed after a grace period (BPF_F_NO_PREALLOC).
-    unsafe { SERVICES.get(&ServiceKey { addr, port_be, proto, pad: 0 }) }
+    let [a, b, c, d] = addr.0;
+    // SAFETY: ServiceKey is repr(C): four words, then port, protocol and padding in one word on this little-endian target.
+    // Whole words for the same reason as in a flow's key. Entries are freed after a grace period (BPF_F_NO_PREALLOC).
+    unsafe {
+        let key: ServiceKey = core::mem::transmute([a, b, c, d, port_be as u32 | (proto as u32) << 16]);
+        SERVICES.get(&key)
+    }
 }
 
 /// The backend for a hash, with its number. `None` without backends.

@@ -5,12 +5,15 @@ use agent_ebpf_common::{
     Addr, AddrKey, Backend, Config, CounterKey, CounterValue, Endpoint, FlowKey, FlowTarget, IpEntry, NatTarget, Node,
     Service, ServiceKey, SockOrigin,
 };
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap};
 
 /// Tables that are mostly far from full take memory as they grow.
 const GROWING: u32 = BPF_F_NO_PREALLOC;
+
+/// A list of free entries per CPU.
+const LOCAL_LISTS: u32 = BPF_F_NO_COMMON_LRU;
 
 #[map]
 pub static IPCACHE: HashMap<AddrKey, IpEntry> = HashMap::with_max_entries(1024, GROWING);
@@ -27,9 +30,9 @@ pub static BACKENDS: Array<Backend> = Array::with_max_entries(1024, 0);
 #[map]
 pub static MAGLEV: Array<[u32; SLAB_LINE as usize]> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
 #[map]
-pub static CT: LruHashMap<FlowKey, FlowTarget> = LruHashMap::with_max_entries(1024, 0);
+pub static CT: LruHashMap<FlowKey, FlowTarget> = LruHashMap::with_max_entries(1024, LOCAL_LISTS);
 #[map]
-pub static REVNAT: LruHashMap<FlowKey, NatTarget> = LruHashMap::with_max_entries(1024, 0);
+pub static REVNAT: LruHashMap<FlowKey, NatTarget> = LruHashMap::with_max_entries(1024, LOCAL_LISTS);
 #[map]
 pub static SOCK_REV: LruHashMap<u64, SockOrigin> = LruHashMap::with_max_entries(1024, 0);
 #[map]

@@ -12,8 +12,10 @@ const TCP_CHECK: u32 = L4 as u32 + 16;
 const UDP_CHECK: u32 = L4 as u32 + 6;
 
 /// Header checksum, both addresses and both ports lie side by side: one write for all.
-#[repr(C, packed)]
+#[repr(C)]
 struct Block {
+    /// Not written: it lets the words behind it lie as words.
+    pad: u16,
     check: u16,
     src: u32,
     dst: u32,
@@ -21,14 +23,15 @@ struct Block {
     dport: u16,
 }
 
-const _: () = assert!(size_of::<Block>() == 14);
+const WRITTEN: u32 = 14;
+const _: () = assert!(size_of::<Block>() == WRITTEN as usize + 2);
 
 /// Sends the packet to another address and port.
 #[inline(always)]
 pub fn destination(ctx: &TcContext, ip: &V4, addr: u32, port: u16) -> Result<(), ()> {
     transport(ctx, ip.proto, (ip.dst, addr), (ip.dport, port))?;
     let check = checksum::replace(ip.check, ip.dst, addr);
-    write(ctx, &Block { check, src: ip.src, dst: addr, sport: ip.sport, dport: port })
+    write(ctx, &Block { pad: 0, check, src: ip.src, dst: addr, sport: ip.sport, dport: port })
 }
 
 /// Makes the packet come from another address and port.
@@ -36,7 +39,7 @@ pub fn destination(ctx: &TcContext, ip: &V4, addr: u32, port: u16) -> Result<(),
 pub fn source(ctx: &TcContext, ip: &V4, addr: u32, port: u16) -> Result<(), ()> {
     transport(ctx, ip.proto, (ip.src, addr), (ip.sport, port))?;
     let check = checksum::replace(ip.check, ip.src, addr);
-    write(ctx, &Block { check, src: addr, dst: ip.dst, sport: port, dport: ip.dport })
+    write(ctx, &Block { pad: 0, check, src: addr, dst: ip.dst, sport: port, dport: ip.dport })
 }
 
 /// The helper, not arithmetic: only it knows whether the device will finish the checksum.
@@ -63,7 +66,8 @@ fn write(ctx: &TcContext, block: &Block) -> Result<(), ()> {
     // SAFETY: the block is on the stack and as long as said. A helper rather than a direct write: a program with direct
     // writes unshares every cloned packet before it starts, and TCP's packets are clones.
     let done = unsafe {
-        bpf_skb_store_bytes(skb(ctx), CHECK, core::ptr::from_ref(block).cast(), size_of::<Block>() as u32, 0)
+        let from = core::ptr::from_ref(&block.check);
+        bpf_skb_store_bytes(skb(ctx), CHECK, from.cast(), WRITTEN, 0)
     };
     if done == 0 { Ok(()) } else { Err(()) }
 }

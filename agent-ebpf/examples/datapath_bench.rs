@@ -1,2 +1,0 @@
-//! Nanoseconds per packet of the datapath's programs.
-fn main() {}
