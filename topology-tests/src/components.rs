@@ -23,7 +23,7 @@ pub enum Encryption {
 /// Settings that scenarios shorten.
 #[derive(Debug, Clone, Default)]
 pub struct Periods {
-    /// How long a peer may be silent before it is called stale, and withdrawn: `humantime`, as the flags take it.
+    /// How long a peer may be silent before it is called stale, and withdrawn: `15s`, as the flags take it.
     pub stale_after: Option<String>,
     pub withdraw_after: Option<String>,
 }
@@ -58,6 +58,8 @@ pub fn mesh_apiserver(
         .args(["--listen-metrics", &format!("0.0.0.0:{APISERVER_METRICS_PORT}")])
         .args(["--advertise-address", &cluster.first_node().ip.to_string()])
         .args(["--pod-cidr", &cluster.pod_cidr.to_string()])
+        .args(["--service-cidr", &cluster.service_cidr.to_string()])
+        .args(["--node-cidr", &cluster.node_subnet.to_string()])
         .args(["--encryption", &encryption.to_string()]);
     if let Some(period) = &periods.stale_after {
         command.args(["--stale-after", period]);

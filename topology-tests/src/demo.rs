@@ -27,11 +27,7 @@ pub struct Options {
 }
 
 /// Runs the whole story. Exits 0 when every bound is kept. `stay` is called instead of the teardown when asked for.
-pub fn run(
-    lab: lab::Options,
-    options: &Options,
-    stay: impl FnOnce(&Lab, &Mesh) -> Result<()>,
-) -> Result<ExitCode> {
+pub fn run(lab: lab::Options, options: &Options, stay: impl FnOnce(&Lab, &Mesh) -> Result<()>) -> Result<ExitCode> {
     let mut timeline = Timeline::start();
     let lab = timeline.step("lab up: 2 clusters, 4 nodes, pods attached by CNI", || {
         let lab = Lab::up(lab)?;

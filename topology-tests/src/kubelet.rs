@@ -128,18 +128,18 @@ impl Kubelet {
 }
 
 /// The thread's life: hands orders to one worker per pod until the orders end.
-fn serve(shared: &Rc<Shared>, orders: mpsc::UnboundedReceiver<Order>, problems: &Arc<Mutex<Vec<String>>>) -> Result<()> {
+fn serve(
+    shared: &Rc<Shared>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    problems: &Arc<Mutex<Vec<String>>>,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     let local = LocalSet::new();
     local.block_on(&runtime, dispatch(shared, orders, problems));
     Ok(())
 }
 
-async fn dispatch(
-    shared: &Rc<Shared>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    problems: &Arc<Mutex<Vec<String>>>,
-) {
+async fn dispatch(shared: &Rc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>, problems: &Arc<Mutex<Vec<String>>>) {
     let mut workers: HashMap<ObjectKey, mpsc::UnboundedSender<PodOrder>> = HashMap::new();
     let mut tasks = tokio::task::JoinSet::new();
     while let Some(order) = orders.recv().await {

@@ -246,8 +246,7 @@ impl Lab {
             if !problems.is_empty() {
                 return Ok(Some(Err(anyhow!("{}", problems.join("\n")))));
             }
-            let unready: Vec<String> =
-                self.expected_pods().into_iter().filter(|name| !self.is_ready(name)).collect();
+            let unready: Vec<String> = self.expected_pods().into_iter().filter(|name| !self.is_ready(name)).collect();
             if unready.is_empty() { Ok(Some(Ok(()))) } else { bail!("not ready: {}", unready.join(", ")) }
         });
         looked?

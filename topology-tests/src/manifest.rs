@@ -101,8 +101,12 @@ impl Manifests {
         }
         match kind.as_str() {
             "Deployment" | "StatefulSet" => {
-                let workload = Workload::read(&object)
-                    .map_err(|source| Error::Shape { origin: origin.to_owned(), kind, name, source })?;
+                let workload = Workload::read(&object).map_err(|source| Error::Shape {
+                    origin: origin.to_owned(),
+                    kind,
+                    name,
+                    source,
+                })?;
                 self.workloads.push(workload);
             }
             "Service" => self.services.push(object),

@@ -226,15 +226,15 @@ fn token_file(lab: &Lab, cluster: &str, node: &str) -> PathBuf {
 
 /// The configuration of `meshctl`: how each cluster's admin API, and each node's kernel, is reached from the machine.
 fn write_config(lab: &Lab) -> Result<PathBuf> {
-    let mut text = String::new();
-    for cluster in &lab.topology.clusters {
+    let contexts = lab.topology.clusters.iter().map(|cluster| {
         let socket = admin_socket(lab, &cluster.name);
-        text.push_str(&format!("[contexts.{}]\nadmin_socket = \"{}\"\n\n", cluster.name, socket.display()));
-    }
-    for node in lab.nodes() {
+        format!("[contexts.{}]\nadmin_socket = \"{}\"\n", cluster.name, socket.display())
+    });
+    let nodes = lab.nodes().map(|node| {
         let words: Vec<String> = node.place.by_hand().split(' ').map(|word| format!("\"{word}\"")).collect();
-        text.push_str(&format!("[nodes.{}]\nexec = [{}]\n\n", node.name(), words.join(", ")));
-    }
+        format!("[nodes.{}]\nexec = [{}]\n", node.name(), words.join(", "))
+    });
+    let text = contexts.chain(nodes).collect::<Vec<_>>().join("\n");
     let path = lab.name.state_dir().join("meshctl.toml");
     std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)

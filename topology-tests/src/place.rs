@@ -38,6 +38,7 @@ impl Place {
     }
 
     /// The same node, seen from another cgroup.
+    #[must_use]
     pub fn in_cgroup(&self, cgroup: &Path) -> Self {
         Self { cgroup: Some(cgroup.to_owned()), ..self.clone() }
     }

@@ -116,7 +116,7 @@ impl Wan {
     }
 
     fn apply(&self, faults: &BTreeMap<String, Fault>) -> Result<()> {
-        let mut script = format!("flush chain {TABLE} faults\n");
+        let mut lines = vec![format!("flush chain {TABLE} faults")];
         for (cluster, fault) in faults {
             let link = &self.links[cluster];
             let (into, out_of) = (format!("oifname \"{link}\""), format!("iifname \"{link}\""));
@@ -129,11 +129,9 @@ impl Wan {
                     vec![format!("{into} {lose}"), format!("{out_of} {lose}")]
                 }
             };
-            for rule in rules {
-                script.push_str(&format!("add rule {TABLE} faults {rule}\n"));
-            }
+            lines.extend(rules.iter().map(|rule| format!("add rule {TABLE} faults {rule}")));
         }
-        self.nft(&script)
+        self.nft(&(lines.join("\n") + "\n"))
     }
 
     fn list(&self, what: &[&str], name: &[&str]) -> Result<Vec<Value>> {

@@ -30,12 +30,7 @@ pub struct Identity {
 
 impl Identity {
     pub(crate) fn answer(&self, peer: SocketAddr) -> Answer {
-        Answer {
-            cluster: self.cluster.clone(),
-            node: self.node.clone(),
-            pod: self.pod.clone(),
-            peer: peer.to_string(),
-        }
+        Answer { cluster: self.cluster.clone(), node: self.node.clone(), pod: self.pod.clone(), peer: peer.to_string() }
     }
 }
 

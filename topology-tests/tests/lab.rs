@@ -1,15 +1,20 @@
 //! The lab by itself, before any mesh: what it promises to every scenario. Needs root; says so when it is not.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly, and says why it was skipped")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use topology_tests::control_plane::PodRecord;
 use topology_tests::deadline::{wait_for, wait_until};
 use topology_tests::inject::Packet;
-use topology_tests::lab::{Lab, Options};
+use topology_tests::lab::{Lab, Options, owner};
 use topology_tests::load::check::{Checked, Question};
 use topology_tests::load::record::Kind;
 use topology_tests::load::{Plan, Target};
@@ -126,11 +131,14 @@ fn the_wan_cuts_restores_and_tells_packets_apart() {
     lab.wan.reset_counters().unwrap();
     let node = |ip, port| SocketAddrV4::new(ip, port);
     let inner = Packet::ping(lab.pod("ledger-0").unwrap().ip.unwrap(), lab.pod("frontend-0").unwrap().ip.unwrap());
-    lab.inject_from_node("b1", &[
-        Packet::vxlan(node(b1, 40_000), node(a1, 8473), 0x02_0001, &inner),
-        Packet::udp(node(b1, 51_881), node(a1, 51_881), b"not really WireGuard"),
-        Packet::udp(node(b1, 9), node(a1, 9), b"discard"),
-    ])
+    lab.inject_from_node(
+        "b1",
+        &[
+            Packet::vxlan(node(b1, 40_000), node(a1, 8473), 0x02_0001, &inner),
+            Packet::udp(node(b1, 51_881), node(a1, 51_881), b"not really WireGuard"),
+            Packet::udp(node(b1, 9), node(a1, 9), b"discard"),
+        ],
+    )
     .unwrap();
     let counted = wait_for("three packets to be counted", Duration::from_secs(2), || {
         let counters = lab.wan.counters()?;
@@ -167,14 +175,40 @@ fn load_writes_every_request_down_and_power_loss_kills_pods_unreported() {
     .unwrap();
     assert!(lab.pod("ledger-0").unwrap().is_ready, "nobody is left to report it");
     lab.resume_pods("cluster-b").unwrap();
-    wait_for("the pods to be back", READY, || Ok(lab.pod("ledger-0").ok().filter(|pod| pod.is_ready && pod.restarts == 1)))
-        .unwrap();
+    wait_for("the pods to be back", READY, || {
+        Ok(lab.pod("ledger-0").ok().filter(|pod| pod.is_ready && pod.restarts == 1))
+    })
+    .unwrap();
     assert_eq!(lab.down().unwrap(), Vec::<String>::new());
 }
 
 #[test]
-fn a_lab_whose_owner_dies_is_taken_down_by_its_guard() {
-    let Some(lab) = shop("orphan") else { return };
+fn a_lab_whose_owner_is_killed_is_taken_down_by_its_guard() {
+    if let Some(why) = requirements::missing() {
+        println!("skipped: {why}");
+        return;
+    }
+    let lab = |verb: &[&str]| {
+        let args = [verb, &["--name", "orphan"]].concat();
+        Command::new(env!("CARGO_BIN_EXE_lab")).args(args).output().unwrap()
+    };
+    let up = lab(&["up", "--no-mesh"]);
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let status: Value = serde_json::from_slice(&lab(&["status", "-o", "json"]).stdout).unwrap();
+    assert_eq!(status["pods"].as_array().unwrap().len(), 9);
+    let again = lab(&["up", "--no-mesh"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is running already"));
+
+    let name: LabName = "orphan".parse().unwrap();
+    let owner = owner(&name.state_dir()).unwrap();
+    kill(Pid::from_raw(i32::try_from(owner).unwrap()), Signal::SIGKILL).unwrap();
+    wait_until("the guard to be done", Duration::from_secs(10), || !name.state_dir().exists()).unwrap();
+    assert_eq!(teardown::leftovers(&name), Vec::<String>::new());
+}
+
+#[test]
+fn a_lab_that_is_dropped_leaves_nothing() {
+    let Some(lab) = shop("dropped") else { return };
     let name = lab.name.clone();
     drop(lab);
     assert_eq!(teardown::leftovers(&name), Vec::<String>::new());

@@ -122,22 +122,22 @@ fn tables(snapshot: &Snapshot) -> String {
             &pod.restarts.to_string(),
         ]);
     }
-    let mut text = format!("{nodes}\n\n{pods}\n");
+    let mut parts = vec![nodes.to_string(), pods.to_string()];
     if !snapshot.processes.is_empty() {
         let mut processes = plain(&["PROCESS", "PID", "ALIVE"]);
         for process in &snapshot.processes {
             let alive = if process.is_alive { "yes" } else { "no" };
             processes.add_row([process.name.as_str(), &process.pid.to_string(), alive]);
         }
-        text.push_str(&format!("\n{processes}\n"));
+        parts.push(processes.to_string());
     }
     if let Some(config) = &snapshot.meshctl_config {
-        text.push_str(&format!("\nmeshctl --config {} status\n", config.display()));
+        parts.push(format!("meshctl --config {} status", config.display()));
     }
     for problem in &snapshot.problems {
-        text.push_str(&format!("problem: {problem}\n"));
+        parts.push(format!("problem: {problem}"));
     }
-    text
+    parts.join("\n\n") + "\n"
 }
 
 fn plain(header: &[&str]) -> Table {

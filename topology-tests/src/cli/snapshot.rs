@@ -49,7 +49,10 @@ impl Snapshot {
             topology: lab.topology.clone(),
             nodes: lab.nodes().map(|node| (node.name().to_owned(), node.place.clone())).collect(),
             pods: lab.pods(),
-            processes: processes.into_iter().map(|(name, pid, is_alive)| RunningProcess { name, pid, is_alive }).collect(),
+            processes: processes
+                .into_iter()
+                .map(|(name, pid, is_alive)| RunningProcess { name, pid, is_alive })
+                .collect(),
             meshctl_config: mesh.map(|mesh| mesh.config().to_owned()),
             logs: lab.logs().to_owned(),
             problems: lab.problems(),

@@ -43,9 +43,11 @@ pub(super) fn demo(args: &Demo) -> Result<ExitCode> {
     let topology = Topology::pair();
     let manifests = load_folder(&example_folder(Example::Shop), &topology)?;
     let lab = lab::Options { name, topology, manifests };
-    demo::run(lab, &demo::Options { encryption: args.encryption, out: args.out.clone(), keep: args.keep }, |lab, mesh| {
-        keep(lab, Some(mesh)).map(drop)
-    })
+    demo::run(
+        lab,
+        &demo::Options { encryption: args.encryption, out: args.out.clone(), keep: args.keep },
+        |lab, mesh| keep(lab, Some(mesh)).map(drop),
+    )
 }
 
 fn start_mesh(lab: &Lab, encryption: Encryption) -> Result<Mesh> {

@@ -51,7 +51,11 @@ pub(super) fn run(up: &Up) -> Result<ExitCode> {
     });
     match is_ready {
         Ok(true) => {
-            eprintln!("lab {name} is up after {:.1} s; its logs: {}", start.elapsed().as_secs_f32(), logs.join(name.as_str()).display());
+            eprintln!(
+                "lab {name} is up after {:.1} s; its logs: {}",
+                start.elapsed().as_secs_f32(),
+                logs.join(name.as_str()).display()
+            );
             Ok(ExitCode::SUCCESS)
         }
         Ok(false) => bail!("{}", std::fs::read_to_string(&log).unwrap_or_default().trim()),

@@ -53,7 +53,10 @@ fn pod(name: &str, number: u16, is_ready: bool) -> PodRecord {
 }
 
 fn web() -> Value {
-    service("web", &json!({ "selector": { "app": "web" }, "ports": [{ "name": "http", "port": 80, "targetPort": "http" }] }))
+    service(
+        "web",
+        &json!({ "selector": { "app": "web" }, "ports": [{ "name": "http", "port": 80, "targetPort": "http" }] }),
+    )
 }
 
 #[test]

@@ -129,8 +129,8 @@ impl Outcome {
         }
         let left = self.teardown_leftovers;
         table.add_row(["left after teardown", &left.to_string(), "0"]);
-        let samples: String = self.samples.iter().map(|line| format!("\n  {line}")).collect();
-        format!("\n{table}{samples}")
+        let samples: Vec<&str> = self.samples.iter().map(String::as_str).collect();
+        format!("\n{table}\n{}", samples.join("\n"))
     }
 }
 

@@ -45,8 +45,8 @@ pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mu
         faults::apiserver_restart(&mut stage, outcome)
     })?;
     timeline.step("kill -9 the tunnel process of a1, start it again", || faults::tunnel_kill(&mut stage, outcome))?;
-    let killed_at =
-        timeline.step("cut all nodes of cluster-b off, then kill them", || faults::cluster_kill(&mut stage, outcome))?;
+    let killed_at = timeline
+        .step("cut all nodes of cluster-b off, then kill them", || faults::cluster_kill(&mut stage, outcome))?;
     timeline.step("restore cluster-b", || faults::cluster_restore(&mut stage, killed_at, outcome))?;
     timeline.step("steady again", || {
         let since = monotonic_ns();
@@ -71,7 +71,9 @@ fn join(stage: &mut Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Resu
         stage.traffic.add(load);
     }
     let names = stage.clients.clone();
-    stage.traffic.until("an answer from the own cluster", JOINED, |traffic| traffic.all_answered(&names, &[GLOBAL], 0))?;
+    stage
+        .traffic
+        .until("an answer from the own cluster", JOINED, |traffic| traffic.all_answered(&names, &[GLOBAL], 0))?;
     let start = monotonic_ns();
     std::thread::scope(|scope| -> Result<()> {
         let connect = scope.spawn(|| mesh.meshctl(lab, &["connect", "cluster-a", "cluster-b"]));
@@ -91,7 +93,9 @@ fn join(stage: &mut Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Resu
         stage.traffic.add(load);
     }
     let targets = [GLOBAL, REMOTE, DIRECT];
-    stage.traffic.until("an answer from every target", JOINED, |traffic| traffic.all_answered(&names, &targets, start))?;
+    stage
+        .traffic
+        .until("an answer from every target", JOINED, |traffic| traffic.all_answered(&names, &targets, start))?;
     let all = monotonic_ns();
     outcome.connect_to_all_answers_ms = ms_between(start, all);
     for target in targets {

@@ -184,8 +184,7 @@ mod tests {
 
     #[test]
     fn the_last_failure_is_measured_from_the_fault() {
-        let traffic =
-            Traffic { seen: vec![seen("catalog", 0, 9_000_000, Some("reset"))], ..Traffic::default() };
+        let traffic = Traffic { seen: vec![seen("catalog", 0, 9_000_000, Some("reset"))], ..Traffic::default() };
         assert_eq!(traffic.last_failure_ms("catalog", 2_000_000), 7);
         assert_eq!(traffic.last_failure_ms("ledger", 2_000_000), 0);
     }

@@ -47,9 +47,8 @@ pub fn frame(message: &[u8]) -> Bytes {
 async fn call(target: SocketAddr, path: &str, message: &[u8]) -> Result<(Answer, Bytes), Error> {
     let protocol = |error: hyper::Error| Error::Protocol(error.to_string());
     let stream = connect(target).await?;
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(protocol)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(protocol)?;
     let request = Request::post(format!("http://{target}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

@@ -18,11 +18,9 @@ struct Head {
 /// GET, answers the status.
 pub async fn get(target: SocketAddr, path: &str, headers: &[(String, String)]) -> Result<u16, Error> {
     let mut stream = connect(target).await?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    stream.write_all((request + "\r\n").as_bytes()).await?;
+    let mut lines = vec![format!("GET {path} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n")];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+    stream.write_all((lines.concat() + "\r\n").as_bytes()).await?;
     Ok(read_head(&mut BufReader::new(stream)).await?.status)
 }
 

@@ -43,7 +43,8 @@ pub(super) async fn serve(
 }
 
 async fn respond(request: Request<Incoming>, answer: &Answer) -> Response<Body> {
-    let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc =
+        request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let mut response = if is_grpc {
         grpc_response(request)
     } else if request.method() == Method::POST && request.uri().path() == "/echo" {
