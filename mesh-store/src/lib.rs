@@ -8,6 +8,7 @@
 //! ```
 
 pub mod backend;
+pub mod etcd;
 mod metrics;
 mod raft;
 

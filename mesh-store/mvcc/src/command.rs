@@ -111,7 +111,8 @@ pub struct TxnRequest {
 }
 
 impl TxnRequest {
-    fn weight(&self) -> usize {
+    /// Roughly the bytes that the request carries.
+    pub fn weight(&self) -> usize {
         const FIXED: usize = 48;
         let compares = self.compare.iter().map(|compare| {
             let value = if let CompareTarget::Value(value) = &compare.target { value.len() } else { 0 };

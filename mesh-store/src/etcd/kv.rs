@@ -1,0 +1,90 @@
+//! `etcdserverpb.KV`.
+
+use std::sync::Arc;
+
+use etcd_client::proto::{
+    PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbKvService, PbPutRequest,
+    PbPutResponse, PbRangeRequest, PbRangeResponse, PbRangeStreamResponse, PbTxnRequest, PbTxnResponse,
+};
+use futures::stream::BoxStream;
+use mesh_store_mvcc::{Error as Refusal, KeyRange};
+use tonic::{Request, Response, Status};
+
+use super::{Shared, convert, status};
+
+pub(super) struct Kv(pub(super) Arc<Shared>);
+
+impl Kv {
+    fn check_size(&self, bytes: usize) -> Result<(), Status> {
+        if bytes > self.0.options.max_request_bytes {
+            return Err(status::refused(&Refusal::RequestTooLarge));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl PbKvService for Kv {
+    type RangeStreamStream = BoxStream<'static, Result<PbRangeStreamResponse, Status>>;
+
+    async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
+        let shared = &self.0;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        shared.metrics.range_calls.get_or_create(&caller.label).inc();
+        let request = convert::range(request.into_inner()).map_err(|refusal| status::refused(&refusal))?;
+        caller.read(&request.range)?;
+        let response = shared.store.range(request).await.map_err(|error| status::of(&error))?;
+        let header = shared.header(response.revision);
+        Ok(Response::new(convert::range_response(response, header)))
+    }
+
+    async fn range_stream(
+        &self,
+        _request: Request<PbRangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(status::not_served("RangeStream"))
+    }
+
+    async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
+        let shared = &self.0;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        let request = convert::put(request.into_inner());
+        self.check_size(request.key.len() + request.value.len())?;
+        caller.change(&KeyRange::single(request.key.clone()), request.prev_kv)?;
+        let response = shared.store.put(request).await.map_err(|error| status::of(&error))?;
+        let header = shared.header(response.revision);
+        Ok(Response::new(convert::put_response(response, header)))
+    }
+
+    async fn delete_range(&self, request: Request<PbDeleteRequest>) -> Result<Response<PbDeleteResponse>, Status> {
+        let shared = &self.0;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        let request = convert::delete_range(request.into_inner());
+        self.check_size(request.range.key.len() + request.range.range_end.len())?;
+        caller.change(&request.range, request.prev_kv)?;
+        let response = shared.store.delete_range(request).await.map_err(|error| status::of(&error))?;
+        let header = shared.header(response.revision);
+        Ok(Response::new(convert::delete_response(response, header)))
+    }
+
+    async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
+        let shared = &self.0;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        let request = convert::txn(request.into_inner()).map_err(|refusal| status::refused(&refusal))?;
+        self.check_size(request.weight())?;
+        request.check(shared.options.max_txn_ops).map_err(|refusal| status::refused(&refusal))?;
+        caller.txn(&request)?;
+        let response = shared.store.txn(request).await.map_err(|error| status::of(&error))?;
+        let header = shared.header(response.revision);
+        Ok(Response::new(convert::txn_response(response, header)))
+    }
+
+    async fn compact(&self, request: Request<PbCompactionRequest>) -> Result<Response<PbCompactionResponse>, Status> {
+        let shared = &self.0;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        caller.administer()?;
+        let revision = request.into_inner().revision;
+        let revision = shared.store.compact(revision).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(PbCompactionResponse { header: Some(shared.header(revision)) }))
+    }
+}

@@ -1,0 +1,77 @@
+//! `etcdserverpb.Maintenance`: status, and an empty list of alarms (this store raises none).
+
+use std::sync::Arc;
+
+use etcd_client::proto::{
+    PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse, PbDowngradeRequest,
+    PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest, PbHashResponse, PbMaintenanceService,
+    PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest, PbSnapshotResponse, PbStatusRequest,
+    PbStatusResponse,
+};
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::{ETCD_VERSION, Shared, status};
+
+pub(super) struct Maintenance(pub(super) Arc<Shared>);
+
+/// `AlarmRequest.AlarmAction.GET`.
+const GET_ALARMS: i32 = 0;
+
+#[tonic::async_trait]
+impl PbMaintenanceService for Maintenance {
+    type SnapshotStream = BoxStream<'static, Result<PbSnapshotResponse, Status>>;
+
+    async fn status(&self, request: Request<PbStatusRequest>) -> Result<Response<PbStatusResponse>, Status> {
+        let shared = &self.0;
+        shared.gate.admit(request.extensions(), &shared.metrics)?;
+        let status = shared.store.status().await.map_err(|error| status::of(&error))?;
+        let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Ok(Response::new(PbStatusResponse {
+            header: Some(shared.header(status.revision)),
+            version: ETCD_VERSION.to_owned(),
+            storage_version: ETCD_VERSION.to_owned(),
+            db_size: bytes(status.db_size),
+            db_size_in_use: bytes(status.db_size_in_use),
+            leader: status.leader,
+            raft_index: status.raft_index,
+            raft_term: shared.store.identity().raft_term,
+            raft_applied_index: status.raft_applied_index,
+            is_learner: status.is_learner,
+            ..PbStatusResponse::default()
+        }))
+    }
+
+    async fn alarm(&self, request: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
+        let shared = &self.0;
+        shared.gate.admit(request.extensions(), &shared.metrics)?;
+        if request.into_inner().action != GET_ALARMS {
+            return Err(status::not_served("setting alarms"));
+        }
+        Ok(Response::new(PbAlarmResponse { header: Some(shared.header_now()), alarms: Vec::new() }))
+    }
+
+    async fn defragment(&self, _: Request<PbDefragmentRequest>) -> Result<Response<PbDefragmentResponse>, Status> {
+        Err(status::not_served("defragmentation (it has nothing to defragment)"))
+    }
+
+    async fn hash(&self, _: Request<PbHashRequest>) -> Result<Response<PbHashResponse>, Status> {
+        Err(status::not_served("Hash"))
+    }
+
+    async fn hash_kv(&self, _: Request<PbHashKvRequest>) -> Result<Response<PbHashKvResponse>, Status> {
+        Err(status::not_served("HashKV"))
+    }
+
+    async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(status::not_served("a snapshot in etcd's file format"))
+    }
+
+    async fn move_leader(&self, _: Request<PbMoveLeaderRequest>) -> Result<Response<PbMoveLeaderResponse>, Status> {
+        Err(status::not_served("MoveLeader"))
+    }
+
+    async fn downgrade(&self, _: Request<PbDowngradeRequest>) -> Result<Response<PbDowngradeResponse>, Status> {
+        Err(status::not_served("Downgrade"))
+    }
+}
