@@ -40,7 +40,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn field(field: &'static str, value: impl ToString, want: &'static str) -> Self {
+    fn field(field: &'static str, value: &(impl ToString + ?Sized), want: &'static str) -> Self {
         Self::Field { field, value: value.to_string(), want }
     }
 }

@@ -20,7 +20,7 @@ pub mod tokens;
 pub use accept::{AcceptError, accept_join};
 pub use check::{Conflict, check_claims};
 pub use redeem::{Joined, RedeemError, redeem_and_store};
-pub use tokens::{Redeemed, TokenRecord, Tokens};
+pub use tokens::{Redeemed, Redemption, TokenRecord, Tokens};
 
 use certs::token::Claims;
 

@@ -22,6 +22,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The periods for a source with this heartbeat: never less than three of its beats, the grace kept as it is.
+    #[must_use]
     pub fn scaled(self, heartbeat: Duration) -> Self {
         let stale_after = self.stale_after.max(heartbeat * 3);
         let grace = self.withdraw_after.saturating_sub(self.stale_after);

@@ -112,10 +112,8 @@ impl Mirror {
         };
         let request = TxnRequest { compare: vec![is_peer], success, failure: Vec::new() };
         let done = self.store.txn(request).await;
-        match done.map_err(|source| Error::Store { key: keys::mirror(&self.peer), source })?.succeeded {
-            true => Ok(()),
-            false => Err(Error::PeerRemoved { peer: self.peer.clone() }),
-        }
+        let done = done.map_err(|source| Error::Store { key: keys::mirror(&self.peer), source })?;
+        if done.succeeded { Ok(()) } else { Err(Error::PeerRemoved { peer: self.peer.clone() }) }
     }
 
     /// What is mirrored of one kind: what follows the prefix, and the value.
@@ -147,10 +145,7 @@ pub async fn count(store: &dyn Store, peer: &ClusterName, resource: Resource) ->
 /// stop trusting the rest, then the canaries, then the facts, what refers to others first.
 pub async fn drain(store: &dyn Store, cluster: &ClusterName) -> Result<(), Error> {
     let prefix = |key: String| DeleteRangeRequest::prefix(key);
-    let mut steps = vec![
-        DeleteRangeRequest::key(keys::cluster_config(cluster)),
-        prefix(keys::canaries(cluster)),
-    ];
+    let mut steps = vec![DeleteRangeRequest::key(keys::cluster_config(cluster)), prefix(keys::canaries(cluster))];
     steps.extend(Resource::ALL.into_iter().rev().map(|r| prefix(Layout::Cache.prefix(r, cluster))));
     steps.push(DeleteRangeRequest::key(keys::mirror(cluster)));
     for step in steps {

@@ -12,8 +12,8 @@ use mesh_store::Store;
 use mesh_store::mvcc::{DeleteRangeRequest, PutRequest, RangeRequest};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::contract::keys;

@@ -161,7 +161,7 @@ impl Service {
         tasks.spawn_restarting(format!("session {name}"), Backoff::default(), move || {
             let (shared, record, board, stop) = (shared.clone(), record.clone(), board.clone(), stop.clone());
             async move {
-                Session::open(record, shared, board).await?.run(stop).await;
+                Box::pin(Session::open(record, shared, board).await?.run(stop)).await;
                 Ok::<(), mirror::Error>(())
             }
         });

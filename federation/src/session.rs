@@ -70,7 +70,7 @@ impl Session {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         let mut attempt = 0;
         while !shutdown.is_requested() {
-            let Some(error) = shutdown.unless_requested(self.connect(attempt)).await else { return };
+            let Some(error) = shutdown.unless_requested(Box::pin(self.connect(attempt))).await else { return };
             attempt += 1;
             if let Error::Mirror(mirror::Error::PeerRemoved { .. }) = error {
                 // The watch of peers stops this session in a moment.
@@ -99,10 +99,10 @@ impl Session {
     }
 
     async fn pause(&mut self, error: &Error, backoff: &mut Backoff) {
-        if self.mirror.set_withdrawn(self.board.withdrawn_since()) {
-            if let Err(error) = self.mirror.write(Batch::default()).await {
-                tracing::warn!(peer = %self.peer.declaration.name, error = %ErrorChain(&error), "withdrawal not remembered");
-            }
+        if self.mirror.set_withdrawn(self.board.withdrawn_since())
+            && let Err(error) = self.mirror.write(Batch::default()).await
+        {
+            tracing::warn!(peer = %self.peer.declaration.name, error = %ErrorChain(&error), "withdrawal not remembered");
         }
         if !matches!(error, Error::SourceChanged { .. }) {
             backoff.wait().await;
@@ -114,3 +114,6 @@ impl Session {
         self.board.rejected(resource, rejection);
     }
 }
+
+#[cfg(test)]
+mod tests;

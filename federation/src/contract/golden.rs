@@ -91,7 +91,11 @@ fn own_node() -> Node {
         cluster_id: ClusterId::new(7).unwrap(),
         name: NodeName("w1".into()),
         internal_ips: vec!["192.0.2.17".parse().unwrap()],
-        pod_cidrs: vec!["10.71.7.0/24".parse().unwrap(), "10.71.9.0/25".parse().unwrap(), "fd71:7::/64".parse().unwrap()],
+        pod_cidrs: vec![
+            "10.71.7.0/24".parse().unwrap(),
+            "10.71.9.0/25".parse().unwrap(),
+            "fd71:7::/64".parse().unwrap(),
+        ],
         wireguard_key: Some([1; 32]),
         wireguard_port: 51_881,
         vxlan_port: 8473,
@@ -130,7 +134,8 @@ fn a_nodes_key_is_found_in_the_annotation_too_and_bad_fields_are_named() {
 
 #[test]
 fn null_and_absent_and_unknown_fields_are_read_over() {
-    let text = r#"{"Name":"n","Cluster":"east","IPAddresses":null,"ClusterID":7,"NodeIdentity":0,"Later":[1],"BootID":null}"#;
+    let text =
+        r#"{"Name":"n","Cluster":"east","IPAddresses":null,"ClusterID":7,"NodeIdentity":0,"Later":[1],"BootID":null}"#;
     let node = NodeValue::decode(text.as_bytes()).unwrap().to_node().unwrap();
     assert!(node.internal_ips.is_empty() && node.pod_cidrs.is_empty() && node.wireguard_key.is_none());
     let text = r#"{"cluster":"east","namespace":"s","name":"n","frontends":null,"hostnames":{},"zones":null,"clusterID":7,"new":1}"#;

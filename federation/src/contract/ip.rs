@@ -41,9 +41,17 @@ pub struct IpValue {
     pub pod_name: String,
     #[serde(rename = "K8sPodUID", skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub pod_uid: String,
-    #[serde(rename = "K8sWorkloadName", skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        rename = "K8sWorkloadName",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub workload_name: String,
-    #[serde(rename = "K8sWorkloadKind", skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        rename = "K8sWorkloadKind",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub workload_kind: String,
     #[serde(
         rename = "K8sServiceAccount",

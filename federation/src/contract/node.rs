@@ -170,7 +170,7 @@ impl NodeValue {
         let cluster = ClusterName::new(self.cluster.as_str())
             .map_err(|_named_below| Error::field("Cluster", &self.cluster, "a cluster name"))?;
         let cluster_id = ClusterId::new(self.cluster_id)
-            .map_err(|_named_below| Error::field("ClusterID", self.cluster_id, "a cluster id"))?;
+            .map_err(|_named_below| Error::field("ClusterID", &self.cluster_id, "a cluster id"))?;
         Ok(Node {
             cluster,
             cluster_id,

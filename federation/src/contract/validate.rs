@@ -94,7 +94,7 @@ struct Wrong {
     allowed: String,
 }
 
-fn wrong(rule: Rule, value: impl ToString, allowed: impl Into<String>) -> Wrong {
+fn wrong(rule: Rule, value: &(impl ToString + ?Sized), allowed: impl Into<String>) -> Wrong {
     Wrong { rule, value: value.to_string(), allowed: allowed.into() }
 }
 
@@ -125,7 +125,7 @@ impl Rules {
             Resource::Ip => self.ip(rest, value),
             Resource::Services => self.service(rest, value),
             Resource::ServiceExports | Resource::EndpointSlices => {
-                Err(wrong(Rule::Form, resource, "the kinds that this version mirrors"))
+                Err(wrong(Rule::Form, &resource, "the kinds that this version mirrors"))
             }
         };
         checked.map_err(|wrong| self.reject(format!("{resource}/{rest}"), wrong))
@@ -147,7 +147,7 @@ impl Rules {
         let max = self.layout.max_clusters();
         let said = config.capabilities.max_connected_clusters;
         if said != 0 && said != max {
-            return Err(wrong(Rule::MaxConnectedClusters, said, max.to_string()));
+            return Err(wrong(Rule::MaxConnectedClusters, &said, max.to_string()));
         }
         Ok(config)
     }
@@ -157,10 +157,10 @@ impl Rules {
     }
 
     fn is_own_id(&self, said: u32) -> Result<(), Wrong> {
-        if said == self.id.get() { Ok(()) } else { Err(wrong(Rule::OwnClusterId, said, self.id.to_string())) }
+        if said == self.id.get() { Ok(()) } else { Err(wrong(Rule::OwnClusterId, &said, self.id.to_string())) }
     }
 
-    fn names(rest: &str, want: String) -> Result<(), Wrong> {
+    fn names(rest: &str, want: &str) -> Result<(), Wrong> {
         if rest == want { Ok(()) } else { Err(wrong(Rule::KeyNamesValue, want, rest)) }
     }
 
@@ -176,7 +176,7 @@ impl Rules {
             Some(cluster) if cluster == self.name.as_str() => Ok(()),
             said => Err(wrong(
                 Rule::PolicyClusterLabel,
-                format!("{POLICY_CLUSTER}={}", said.unwrap_or("(absent)")),
+                &format!("{POLICY_CLUSTER}={}", said.unwrap_or("(absent)")),
                 format!("{POLICY_CLUSTER}={}", self.name),
             )),
         }
@@ -186,14 +186,14 @@ impl Rules {
         let value = NodeValue::decode(value)?;
         self.is_own_name(&value.cluster)?;
         self.is_own_id(value.cluster_id)?;
-        Self::names(rest, value.name.clone())?;
+        Self::names(rest, &value.name)?;
         let node = value.to_node()?;
         for ip in node.internal_ips {
-            self.inside(Rule::NodeAddress, &self.node_prefixes, ip)?;
+            inside(Rule::NodeAddress, &self.node_prefixes, ip)?;
         }
         for cidr in node.pod_cidrs {
             if !self.pod_prefixes.iter().any(|declared| declared.contains(&cidr)) {
-                return Err(wrong(Rule::NodePodCidr, cidr, list(&self.pod_prefixes)));
+                return Err(wrong(Rule::NodePodCidr, &cidr, list(&self.pod_prefixes)));
             }
         }
         Ok(())
@@ -203,24 +203,25 @@ impl Rules {
         let value = IpValue::decode(value)?;
         let prefix = value.prefix()?;
         if rest != ip_segment(&prefix) && rest != prefix.to_string() {
-            return Err(wrong(Rule::KeyNamesValue, prefix, rest));
+            return Err(wrong(Rule::KeyNamesValue, &prefix, rest));
         }
         let said = SecurityIdentity(value.id);
         if !self.layout.may_say(self.id, said) {
             let range = self.layout.range(self.id);
             return Err(wrong(
                 Rule::IdentityRange,
-                said,
+                &said,
                 format!("{} to {}, or a reserved number", range.start(), range.end()),
             ));
         }
-        let inside = |declared: &[IpNet]| declared.iter().any(|d| d.contains(&prefix));
+        let lies_in = |declared: &[IpNet]| declared.iter().any(|d| d.contains(&prefix));
         // A node's own address is never a workload's: only reserved identities are said about it.
-        if !inside(&self.pod_prefixes) && !(said.is_reserved() && inside(&self.node_prefixes)) {
-            return Err(wrong(Rule::PodAddress, prefix, list(&self.pod_prefixes)));
+        let is_node = said.is_reserved() && lies_in(&self.node_prefixes);
+        if !is_node && !lies_in(&self.pod_prefixes) {
+            return Err(wrong(Rule::PodAddress, &prefix, list(&self.pod_prefixes)));
         }
         match value.host()? {
-            Some(host) => self.inside(Rule::HostAddress, &self.node_prefixes, host),
+            Some(host) => inside(Rule::HostAddress, &self.node_prefixes, host),
             None => Ok(()),
         }
     }
@@ -229,19 +230,19 @@ impl Rules {
         let value = ServiceValue::decode(value)?;
         self.is_own_name(&value.cluster)?;
         self.is_own_id(value.cluster_id)?;
-        Self::names(rest, value.service_name().to_string())?;
+        Self::names(rest, &value.service_name().to_string())?;
         for ip in value.frontend_addresses()? {
-            self.inside(Rule::FrontendAddress, &self.service_prefixes, ip)?;
+            inside(Rule::FrontendAddress, &self.service_prefixes, ip)?;
         }
         for ip in value.backend_addresses()? {
-            self.inside(Rule::BackendAddress, &self.pod_prefixes, ip)?;
+            inside(Rule::BackendAddress, &self.pod_prefixes, ip)?;
         }
         Ok(())
     }
+}
 
-    fn inside(&self, rule: Rule, declared: &[IpNet], ip: IpAddr) -> Result<(), Wrong> {
-        if any_contains(declared, ip) { Ok(()) } else { Err(wrong(rule, ip, list(declared))) }
-    }
+fn inside(rule: Rule, declared: &[IpNet], ip: IpAddr) -> Result<(), Wrong> {
+    if any_contains(declared, ip) { Ok(()) } else { Err(wrong(rule, &ip, list(declared))) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use certs::token::{Bearer, Claims};
 use mesh_proto::v1;
 use mesh_store::Store;
 use mesh_store::mvcc::TxnOp;
+use mesh_types::ClusterName;
 
 use super::check::{Conflict, check_claims};
 use super::tokens::{self, Redemption, Tokens};
@@ -21,8 +22,8 @@ pub enum AcceptError {
     Declaration(#[from] WireError),
     #[error("the joining cluster's trust bundle cannot be used")]
     TrustBundle(#[source] certs::bundle::Error),
-    #[error("this cluster's own trust bundle cannot be used")]
-    OwnTrustBundle(#[source] certs::bundle::Error),
+    #[error("the trust bundle of {cluster} as stored here cannot be used")]
+    KnownTrustBundle { cluster: ClusterName, source: certs::bundle::Error },
     #[error(transparent)]
     Conflict(#[from] Conflict),
     #[error(transparent)]
@@ -41,6 +42,9 @@ pub async fn accept_join(
     let caller = Declaration::try_from(request.cluster.ok_or(AcceptError::NoCluster)?)?;
     let redeemer = compare_trust(own, &caller)?;
     let peers = peer::list(&**store).await?;
+    for peer in peers.iter().filter(|peer| peer.declaration.name != caller.name) {
+        compare_trust(&peer.declaration, &caller)?;
+    }
     let claims: Vec<Claims> = peers.iter().map(|peer| Claims::from(&peer.declaration)).collect();
     check_claims(&own.into(), &(&caller).into(), &claims)?;
     let redemption = Redemption {
@@ -66,11 +70,12 @@ pub(super) fn record(peers: Vec<PeerRecord>, said: Declaration, now_unix_nanos: 
 }
 
 /// No CA may vouch for two clusters. Returns what the caller is known by: the hashes of its CAs.
-pub(super) fn compare_trust(own: &Declaration, other: &Declaration) -> Result<String, AcceptError> {
-    let mine = TrustBundle::from_pem(&own.trust_bundle_pem).map_err(AcceptError::OwnTrustBundle)?;
+pub(super) fn compare_trust(known: &Declaration, other: &Declaration) -> Result<String, AcceptError> {
+    let mine = TrustBundle::from_pem(&known.trust_bundle_pem)
+        .map_err(|source| AcceptError::KnownTrustBundle { cluster: known.name.clone(), source })?;
     let theirs = TrustBundle::from_pem(&other.trust_bundle_pem).map_err(AcceptError::TrustBundle)?;
     if let Some(ca) = mine.shared_with(&theirs) {
-        let (one, other) = (own.name.clone(), other.name.clone());
+        let (one, other) = (known.name.clone(), other.name.clone());
         return Err(Conflict::SharedCa { one, other, ca: ca.to_string() }.into());
     }
     Ok(theirs.hashes().iter().map(ToString::to_string).collect::<Vec<_>>().join(","))

@@ -17,7 +17,9 @@ pub enum Conflict {
          rebuilt, disconnect the old one first"
     )]
     DuplicateName { name: ClusterName, one: Uuid, other: Uuid },
-    #[error("{one} and {other} both have cluster id {id}: give one of them another id (its workloads have to be restarted)")]
+    #[error(
+        "{one} and {other} both have cluster id {id}: give one of them another id (its workloads have to be restarted)"
+    )]
     DuplicateId { one: ClusterName, other: ClusterName, id: ClusterId },
     #[error(
         "{one_kind} prefix {one_prefix} of {one} overlaps {other_kind} prefix {other_prefix} of {other}: addresses must be \
@@ -35,7 +37,9 @@ pub enum Conflict {
         "{one} encrypts with {one_encryption} and {other} with {other_encryption}: set --encryption to the same in both"
     )]
     Encryption { one: ClusterName, one_encryption: &'static str, other: ClusterName, other_encryption: &'static str },
-    #[error("{one} is set for at most {one_max} clusters and {other} for {other_max}: this must be equal in the whole mesh")]
+    #[error(
+        "{one} is set for at most {one_max} clusters and {other} for {other_max}: this must be equal in the whole mesh"
+    )]
     MaxConnectedClusters { one: ClusterName, one_max: u32, other: ClusterName, other_max: u32 },
     #[error("{kind} prefix {prefix} of {cluster} is IPv6, which this version does not carry: {peer} cannot join it")]
     Ipv6 { cluster: ClusterName, kind: &'static str, prefix: IpNet, peer: ClusterName },
@@ -111,8 +115,7 @@ fn usable(claims: &Claims, peer: &ClusterName) -> Result<(), Conflict> {
 }
 
 fn prefixes(claims: &Claims) -> impl Iterator<Item = (&'static str, &IpNet)> {
-    let kinds =
-        [("pod", &claims.pod_prefixes), ("node", &claims.node_prefixes), ("service", &claims.service_prefixes)];
+    let kinds = [("pod", &claims.pod_prefixes), ("node", &claims.node_prefixes), ("service", &claims.service_prefixes)];
     kinds.into_iter().flat_map(|(kind, list)| list.iter().map(move |prefix| (kind, prefix)))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::token::{self, Bearer, Claims, Kind, Token};
-use certs::{CaHash, ChannelOptions, ClientTls, TrustBundle, Trust, channel};
+use certs::{CaHash, ChannelOptions, ClientTls, Trust, TrustBundle, channel};
 use mesh_proto::v1;
 use mesh_proto::v1::join_client::JoinClient;
 use mesh_store::Store;
@@ -28,7 +28,9 @@ pub struct Joined {
 pub enum RedeemError {
     #[error(transparent)]
     Token(#[from] token::Error),
-    #[error("this is a {found} token: to connect clusters a join token is needed, made by `meshctl token create` at the peer")]
+    #[error(
+        "this is a {found} token: to connect clusters a join token is needed, made by `meshctl token create` at the peer"
+    )]
     WrongKind { found: Kind },
     #[error("token {id} is for {bearer}, but this is {own}: make one for {own}, or use it there")]
     WrongBearer { id: String, bearer: Bearer, own: Bearer },
@@ -52,7 +54,7 @@ pub enum RedeemError {
     OtherCa { peer: String, pinned: CaHash },
     #[error("the cluster that answered declares something else than its token said: make a new token there")]
     OtherClaims { said: Box<Claims>, token: Box<Claims> },
-    #[error("the trust bundles of both sides cannot be compared")]
+    #[error("the trust bundles of both sides do not go together")]
     Trust(#[source] Box<AcceptError>),
     #[error(transparent)]
     Peers(#[from] peer::Error),
@@ -75,6 +77,9 @@ pub async fn redeem_and_store(
 
     let said = call(&token, own, text).await?;
     check_answer(&token, own, &said)?;
+    for peer in peers.iter().filter(|peer| peer.declaration.name != said.name) {
+        compare_trust(&peer.declaration, &said).map_err(|error| RedeemError::Trust(Box::new(error)))?;
+    }
 
     let name = said.name.clone();
     let known = peers.iter().find(|peer| peer.declaration.name == name).cloned();
@@ -107,8 +112,7 @@ async fn call(token: &Token, own: &Declaration, text: &str) -> Result<Declaratio
     let peer = token.issuer.name.to_string();
     let endpoints = token.endpoints.clone();
     let tls = ClientTls::new(&Trust::Pinned(token.ca), None, &server_name(&token.issuer.name));
-    let tls =
-        tls.map_err(|source| RedeemError::Tls { peer: peer.clone(), endpoints: endpoints.clone(), source })?;
+    let tls = tls.map_err(|source| RedeemError::Tls { peer: peer.clone(), endpoints: endpoints.clone(), source })?;
     let mut client = JoinClient::new(channel(&endpoints, &tls, &ChannelOptions::default()));
     let request = v1::JoinRequest { token: text.trim().to_owned(), cluster: Some(own.into()) };
     let answer = tokio::time::timeout(CALL, client.join(request)).await;

@@ -106,8 +106,11 @@ impl Tokens {
             let forget = DeleteRangeRequest::key(keys::token(&old.id));
             self.store.delete_range(forget).await.map_err(|source| Error::Store { id: old.id, source })?;
         }
-        let request =
-            TxnRequest { compare: vec![Compare::absent(keys::token(&record.id))], success: vec![put(&record)], failure: vec![] };
+        let request = TxnRequest {
+            compare: vec![Compare::absent(keys::token(&record.id))],
+            success: vec![put(&record)],
+            failure: vec![],
+        };
         let done = self.store.txn(request).await.map_err(|source| Error::Store { id: record.id.clone(), source })?;
         if done.succeeded { Ok(record) } else { Err(Error::Contended { id: record.id }) }
     }

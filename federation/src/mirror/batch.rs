@@ -134,8 +134,17 @@ mod tests {
             .map(|key| key.replace("cilium/cache/", "").replace("/v1/east", ""))
             .collect();
         let want = [
-            "+config", "+identities/id/70000", "+nodes/w1", "+ip/10.0.0.1", "+services/shop/cart",
-            "-services/shop/cart9", "-ip/10.0.0.2", "-ip/10.0.0.19", "-nodes/w19", "-identities/id/700009", "+canary",
+            "+config",
+            "+identities/id/70000",
+            "+nodes/w1",
+            "+ip/10.0.0.1",
+            "+services/shop/cart",
+            "-services/shop/cart9",
+            "-ip/10.0.0.2",
+            "-ip/10.0.0.19",
+            "-nodes/w19",
+            "-identities/id/700009",
+            "+canary",
         ];
         assert_eq!(keys, want);
     }

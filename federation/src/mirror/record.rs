@@ -89,8 +89,7 @@ impl MirrorRecord {
 
     /// Whether a session can go on from here without reading anything again.
     pub fn is_resumable(&self) -> bool {
-        self.source_cluster_id != 0
-            && Watched::ALL.into_iter().all(|w| w.is_optional() || self.revision(w).is_some())
+        self.source_cluster_id != 0 && Watched::ALL.into_iter().all(|w| w.is_optional() || self.revision(w).is_some())
     }
 
     /// The newest revision of the peer's store that something was mirrored from.

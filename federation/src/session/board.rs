@@ -127,7 +127,8 @@ impl Board {
             known.mirrored_revision = revision;
             known.withdrawn_since_unix_nanos = withdrawn_since;
             if let Some(since) = withdrawn_since {
-                known.standing = Standing::new(State::Withdrawn, since, "withdrawn before the restart, not heard since");
+                known.standing =
+                    Standing::new(State::Withdrawn, since, "withdrawn before the restart, not heard since");
             }
             for resource in known.resources.values_mut() {
                 resource.is_synced = true;

@@ -76,12 +76,10 @@ impl<'a> Connection<'a> {
     /// Runs until the connection fails. What was received until then is kept.
     pub(super) async fn run(mut self) -> Error {
         let Err(error) = self.follow().await;
-        if !error.is_local() && !self.batch.is_empty() {
-            if let Err(error) = self.flush().await {
-                return error;
-            }
+        if error.is_local() {
+            return error;
         }
-        error
+        self.flush().await.err().unwrap_or(error)
     }
 
     async fn follow(&mut self) -> Result<Infallible, Error> {
@@ -116,7 +114,7 @@ impl<'a> Connection<'a> {
     /// What earlier connections left: the configuration, and what must be asked for again to finish a first sync.
     async fn recall(&mut self) -> Result<(), Error> {
         let mirror = &mut self.session.mirror;
-        if mirror.record().source_cluster_id != 0 {
+        if mirror.record().revision(Watched::Config).is_some() {
             self.config = mirror.config().await?;
         }
         if self.config.is_none() {
@@ -159,13 +157,11 @@ impl<'a> Connection<'a> {
                 None => return Ok(()),
             },
         };
-        match &mut self.watches {
-            Some(watches) => watches.add(watched, &range, reached + 1).await,
-            None => {
-                self.watches = Some(self.link.watches(watched, &range, reached + 1).await?);
-                Ok(())
-            }
+        if let Some(watches) = &mut self.watches {
+            return watches.add(watched, &range, reached + 1).await;
         }
+        self.watches = Some(self.link.watches(watched, &range, reached + 1).await?);
+        Ok(())
     }
 
     /// Begins every resource that may be read now.
@@ -174,9 +170,8 @@ impl<'a> Connection<'a> {
         let has_canaries = config.capabilities.synced_canaries;
         for resource in Resource::MIRRORED {
             let canary = self.layout().canary(resource, &self.session.peer.declaration.name);
-            let is_ready = !has_canaries
-                || self.canaries.contains(&canary)
-                || self.session.mirror.record().is_synced(resource);
+            let is_ready =
+                !has_canaries || self.canaries.contains(&canary) || self.session.mirror.record().is_synced(resource);
             if is_ready && !self.asked.contains(&Watched::Resource(resource)) {
                 self.show_phase();
                 self.start(Watched::Resource(resource)).await?;

@@ -117,8 +117,7 @@ impl Link {
         let options = watch_options(range, from);
         let answer = tokio::time::timeout(ANSWER, self.watch.watch(range.key.to_vec(), Some(options))).await;
         let stream = answer.map_err(|_elapsed| self.timeout(first))?;
-        let stream = stream
-            .map_err(|e| Error::Connect { endpoint: self.endpoint.clone(), reason: reason(&e) })?;
+        let stream = stream.map_err(|e| Error::Connect { endpoint: self.endpoint.clone(), reason: reason(&e) })?;
         Ok(Watches::new(stream, first))
     }
 

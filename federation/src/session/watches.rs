@@ -34,14 +34,20 @@ pub(super) enum Update {
     /// The watch stands.
     Created(Watched),
     /// The watch was refused when it was asked for.
-    Refused { watched: Watched, reason: String },
+    Refused {
+        watched: Watched,
+        reason: String,
+    },
     Changes(Watched, Vec<Change>),
     /// Nothing changed up to this revision, in one watch or in all.
     Progress(Option<Watched>, i64),
     /// History does not reach back to where the watch should begin.
     Compacted(Watched),
     /// Ended by the server for another reason; nothing is lost when it is asked for again.
-    Canceled { watched: Watched, reason: String },
+    Canceled {
+        watched: Watched,
+        reason: String,
+    },
 }
 
 /// An update and the number of the store that it came from.
