@@ -1,0 +1,256 @@
+//! The command line. All mistakes are told together.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_runtime::{Mistakes, telemetry};
+use mesh_types::ClusterName;
+
+use crate::underlay::Choice;
+use crate::{dump, enrol};
+
+#[derive(Debug, Parser)]
+#[command(name = "node-agent", version, about = "Writes the mesh's view into this node's kernel")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    #[command(flatten)]
+    pub telemetry: telemetry::Args,
+    /// Where the bpf file system is mounted
+    #[arg(long, env = "ISTHMUS_BPFFS", default_value = "/sys/fs/bpf", value_name = "DIR", global = true)]
+    pub bpffs: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at the maps of this node
+    Bpf {
+        #[command(subcommand)]
+        command: Bpf,
+    },
+    /// Remove everything that the agent made on this node: programs, maps, devices, rules, routes
+    Cleanup,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bpf {
+    /// Print a map
+    Dump {
+        map: dump::Map,
+        #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+        output: dump::Format,
+    },
+}
+
+/// Text as given; [`AgentArgs::check`] reads it.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Name of this node, as its cluster knows it
+    #[arg(long, env = "ISTHMUS_NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    /// Name of this node's cluster
+    #[arg(long, env = "ISTHMUS_CLUSTER_NAME", value_name = "NAME")]
+    cluster_name: Option<String>,
+    /// Mesh API servers; repeat it, or part them by commas
+    #[arg(long = "apiserver", env = "ISTHMUS_APISERVER", value_name = "HOST:PORT", value_delimiter = ',')]
+    apiservers: Vec<String>,
+    /// File with the token by which this node enrols; needed once
+    #[arg(long, env = "ISTHMUS_ENROL_TOKEN_FILE", value_name = "FILE")]
+    enrol_token_file: Option<PathBuf>,
+    /// Folder for the agent's keys
+    #[arg(long, env = "ISTHMUS_STATE_DIR", value_name = "DIR", default_value = "/var/lib/isthmus/node-agent")]
+    state_dir: PathBuf,
+    /// The cgroup (v2) under which this node's pods are
+    #[arg(long, env = "ISTHMUS_CGROUP_ROOT", value_name = "DIR")]
+    cgroup_root: Option<PathBuf>,
+    /// Address by which other nodes reach this one; the uplink's where absent
+    #[arg(long, env = "ISTHMUS_NODE_IP", value_name = "ADDRESS")]
+    node_ip: Option<String>,
+    /// Device that leads to the other nodes; the default route's where absent
+    #[arg(long, env = "ISTHMUS_UPLINK", value_name = "DEVICE")]
+    uplink: Option<String>,
+    /// Which WireGuard: the kernel's, mesh-tunnel's, or the kernel's if it has one
+    #[arg(long, env = "ISTHMUS_WIREGUARD", value_name = "KIND", default_value = "auto")]
+    wireguard: String,
+    /// Metrics and health; shows no secret
+    #[arg(long, env = "ISTHMUS_LISTEN_METRICS", value_name = "ADDRESS", default_value = "0.0.0.0:9974")]
+    listen_metrics: String,
+    /// UDP port of the mesh's VXLAN
+    #[arg(long, env = "ISTHMUS_VXLAN_PORT", value_name = "PORT", default_value = "8473")]
+    vxlan_port: String,
+    /// UDP port of WireGuard
+    #[arg(long, env = "ISTHMUS_WIREGUARD_PORT", value_name = "PORT", default_value = "51881")]
+    wireguard_port: String,
+    /// UDP port of the path probe
+    #[arg(long, env = "ISTHMUS_PROBE_PORT", value_name = "PORT", default_value = "4250")]
+    probe_port: String,
+}
+
+/// What the agent runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub identity: enrol::Options,
+    pub cgroup_root: PathBuf,
+    pub node_ip: Option<Ipv4Addr>,
+    pub uplink: Option<String>,
+    pub wireguard: Choice,
+    pub listen_metrics: SocketAddr,
+    pub vxlan_port: u16,
+    pub wireguard_port: u16,
+    pub probe_port: u16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Wireguard {
+    Auto,
+    Kernel,
+    Userspace,
+}
+
+impl AgentArgs {
+    pub fn check(self) -> Result<Settings, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let node = mistakes.check("--node-name", self.node_name.ok_or("missing: the node's name in its cluster"));
+        let cluster = self.cluster_name.ok_or_else(|| "missing: the name of this node's cluster".to_owned());
+        let cluster = cluster.and_then(|name| ClusterName::new(name).map_err(|e| e.to_string()));
+        let cluster = mistakes.check("--cluster-name", cluster);
+        if self.apiservers.is_empty() {
+            mistakes.add("--apiserver", "missing: HOST:PORT of a mesh API server (port 2382)");
+        }
+        for address in &self.apiservers {
+            mistakes.check("--apiserver", host_and_port(address));
+        }
+        let cgroup_root = mistakes.check("--cgroup-root", self.cgroup_root.ok_or("missing: the cgroup of the pods"));
+        let node_ip = self.node_ip.map(|text| match text.parse() {
+            Ok(IpAddr::V4(address)) => Ok(address),
+            Ok(IpAddr::V6(address)) => Err(format!("{address} is IPv6, which is not supported yet")),
+            Err(_) => Err(format!("{text:?} is not an address")),
+        });
+        let node_ip = node_ip.and_then(|address| mistakes.check("--node-ip", address));
+        let wireguard = match Wireguard::from_str(&self.wireguard, true) {
+            Ok(Wireguard::Auto) => Choice::Auto,
+            Ok(Wireguard::Kernel) => Choice::Kernel,
+            Ok(Wireguard::Userspace) => Choice::Userspace,
+            Err(_) => {
+                mistakes.add("--wireguard", format!("{:?}: use auto, kernel or userspace", self.wireguard));
+                Choice::Auto
+            }
+        };
+        let listen: Result<SocketAddr, _> = self.listen_metrics.parse();
+        let listen = listen.map_err(|_| format!("{:?} is not ADDRESS:PORT", self.listen_metrics));
+        let listen_metrics = mistakes.check("--listen-metrics", listen);
+        let vxlan_port = mistakes.check("--vxlan-port", port(&self.vxlan_port));
+        let wireguard_port = mistakes.check("--wireguard-port", port(&self.wireguard_port));
+        let probe_port = mistakes.check("--probe-port", port(&self.probe_port));
+        if let (Some(vxlan), Some(wireguard), Some(probe)) = (vxlan_port, wireguard_port, probe_port)
+            && (vxlan == wireguard || wireguard == probe || probe == vxlan)
+        {
+            mistakes.add("--vxlan-port, --wireguard-port, --probe-port", "must differ from each other");
+        }
+        let complete = (|| {
+            Some(Settings {
+                identity: enrol::Options {
+                    node: node?,
+                    cluster: cluster?.to_string(),
+                    apiservers: self.apiservers,
+                    token_file: self.enrol_token_file,
+                    state_dir: self.state_dir,
+                },
+                cgroup_root: cgroup_root?,
+                node_ip,
+                uplink: self.uplink,
+                wireguard,
+                listen_metrics: listen_metrics?,
+                vxlan_port: vxlan_port?,
+                wireguard_port: wireguard_port?,
+                probe_port: probe_port?,
+            })
+        })();
+        match complete {
+            Some(settings) if mistakes.is_empty() => Ok(settings),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{text:?} is not a port (1 to 65535)"))
+}
+
+fn host_and_port(text: &str) -> Result<(), String> {
+    let wrong = || format!("{text:?} is not HOST:PORT");
+    let (host, number) = text.rsplit_once(':').ok_or_else(wrong)?;
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    port(number).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(args: &[&str]) -> Result<Settings, Mistakes> {
+        let words = std::iter::once("node-agent").chain(args.iter().copied());
+        Cli::try_parse_from(words).unwrap().agent.check()
+    }
+
+    #[test]
+    fn the_labs_command_line_is_understood() {
+        let settings = check(&[
+            "--node-name",
+            "a1",
+            "--cluster-name",
+            "cluster-a",
+            "--apiserver",
+            "172.30.1.11:2382",
+            "--cgroup-root",
+            "/c",
+            "--node-ip",
+            "172.30.1.11",
+            "--uplink",
+            "eth0",
+            "--bpffs",
+            "/sys/fs/bpf",
+            "--wireguard",
+            "auto",
+        ]);
+        let settings = settings.unwrap();
+        assert_eq!((settings.vxlan_port, settings.wireguard_port, settings.probe_port), (8473, 51881, 4250));
+        assert_eq!(settings.wireguard, Choice::Auto);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = check(&[
+            "--cluster-name",
+            "Not Good",
+            "--apiserver",
+            "nowhere",
+            "--node-ip",
+            "fd00::1",
+            "--wireguard",
+            "ipsec",
+            "--vxlan-port",
+            "0",
+            "--listen-metrics",
+            "x",
+        ]);
+        let text = text.unwrap_err().to_string();
+        for setting in [
+            "--node-name",
+            "--cluster-name",
+            "--apiserver",
+            "--cgroup-root",
+            "--node-ip",
+            "--wireguard",
+            "--vxlan-port",
+            "--listen-metrics",
+        ] {
+            assert!(text.contains(&format!("\n  {setting}: ")), "{setting} is not in {text}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Nodes of other clusters: which are open, which are probed, and what the underlay must carry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Control;
+use crate::compile::plan;
+use crate::desired::Changes;
+use crate::probe::{Target, Targets};
+use crate::underlay::device;
+
+impl Control {
+    /// Works out anew which nodes may be sent to; returns what hangs on those that changed.
+    pub(super) fn reopen(&mut self) -> Changes {
+        let planned = plan::plan(self.facts());
+        let open: BTreeSet<IpAddr> = {
+            let state = self.wiring.underlay.borrow();
+            let guarded = if state.is_planned { &state.guarded } else { &self.presumed_open };
+            let peers = planned.iter().flat_map(|plan| plan.peers.keys()).map(|address| IpAddr::V4(*address));
+            peers.filter(|address| guarded.contains(address)).collect()
+        };
+        let mut changes = Changes::default();
+        for host in self.open.symmetric_difference(&open) {
+            self.touch_host(*host, &mut changes);
+        }
+        self.open = open;
+        changes
+    }
+
+    fn touch_host(&self, host: IpAddr, changes: &mut Changes) {
+        changes.prefixes.extend(self.view.hosted_by(host).copied());
+        for node in self.view.peer_nodes().filter(|n| n.tunnel_endpoint() == Some(host)) {
+            changes.prefixes.extend(node.pod_cidrs.iter().copied());
+        }
+        changes.services.extend(self.view.services_behind(host));
+    }
+
+    pub(super) fn hand_plan_on(&mut self) {
+        let plan = plan::plan(self.facts());
+        // Without a local cluster there is nothing to say: what an earlier agent left stays.
+        if plan.is_some() {
+            self.wiring.plan.send_if_modified(|old| {
+                let changed = *old != plan;
+                *old = plan;
+                changed
+            });
+        }
+    }
+
+    pub(super) fn underlay_changed(&mut self) {
+        let tunnel_up = {
+            let state = self.wiring.underlay.borrow_and_update();
+            state.tunnel.is_some() || !state.is_encrypted
+        };
+        tracing::debug!(tunnel_up, "underlay changed");
+        self.write_config();
+        let changes = self.reopen();
+        if !changes.is_empty() {
+            self.realize(changes);
+        }
+        self.status_is_stale = true;
+    }
+
+    /// Only the services behind a path that changed are compiled again.
+    pub(super) fn paths_changed(&mut self) {
+        let reports = self.wiring.paths.borrow_and_update().clone();
+        let paths: BTreeMap<IpAddr, bool> = reports.iter().map(|(a, r)| (*a, r.is_up)).collect();
+        let known = paths.keys().chain(self.paths.keys());
+        let changed: BTreeSet<IpAddr> = known.filter(|a| paths.get(a) != self.paths.get(a)).copied().collect();
+        self.paths = paths;
+        let services = changed.iter().flat_map(|host| self.view.services_behind(*host)).collect();
+        self.realize_services(services);
+        self.status_is_stale = true;
+    }
+
+    /// After a restart traffic flows already: until a probe is lost, paths are taken to be up, so that no backend leaves
+    /// for the blink of an eye.
+    pub(super) fn presume_paths(&mut self) {
+        if self.has_adopted {
+            let nodes = self.view.peer_nodes().filter_map(|n| n.tunnel_endpoint());
+            self.paths = nodes.map(|address| (address, true)).collect();
+        }
+    }
+
+    /// Nodes of other clusters that host a backend.
+    pub(super) fn retarget(&mut self) {
+        self.targets_are_stale = false;
+        let Some(plan) = self.wiring.plan.borrow().clone() else { return };
+        let in_use = |address: &Ipv4Addr| {
+            let host = IpAddr::V4(*address);
+            self.view.hosted_by(host).any(|prefix| self.view.services_at(prefix.addr()).next().is_some())
+        };
+        let nodes = plan.peers.iter().filter(|(address, _)| in_use(address)).map(|(address, peer)| {
+            let target =
+                Target { cluster: peer.cluster.clone(), node: peer.node.clone(), peer: device::peer(*address, peer) };
+            (*address, target)
+        });
+        let targets = Targets { nodes: nodes.collect(), presume_up: self.has_adopted && !self.is_synced };
+        self.wiring.targets.send_if_modified(|old| {
+            let changed = old.nodes != targets.nodes;
+            if changed {
+                *old = targets;
+            }
+            changed
+        });
+    }
+}

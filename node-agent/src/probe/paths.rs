@@ -1,0 +1,254 @@
+//! The state machine of all paths. Pure: time comes in as an argument, actions go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+pub const INTERVAL: Duration = Duration::from_millis(300);
+/// Unanswered probes in a row that make a path dead.
+pub const MISSES: u32 = 3;
+/// Unanswered probes on a path that never worked, after which a handshake is forced.
+const MISSES_WHEN_NEW: u32 = 2;
+/// Answers to older probes than this many do not count.
+const WINDOW: u32 = 32;
+/// Between two forced handshakes of a dead path. A little longer on one side, so that both do not start over together.
+const HANDSHAKE: Duration = Duration::from_millis(900);
+const HANDSHAKE_OF_THE_OTHER: Duration = Duration::from_millis(1_150);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No probe was answered and not enough were lost.
+    Presumed {
+        up: bool,
+    },
+    Up,
+    Down,
+}
+
+/// One node's path.
+#[derive(Debug)]
+pub struct Path {
+    state: State,
+    since_unix_nanos: u64,
+    next_probe: Instant,
+    sequence: u32,
+    unanswered: u32,
+    sent: BTreeMap<u32, Instant>,
+    rtt: Option<Duration>,
+    next_handshake: Option<Instant>,
+    handshake_interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Probe { to: Ipv4Addr, sequence: u32 },
+    Handshake { to: Ipv4Addr },
+}
+
+/// All paths.
+#[derive(Debug, Default)]
+pub struct Paths(BTreeMap<Ipv4Addr, Path>);
+
+impl Path {
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Up | State::Presumed { up: true })
+    }
+
+    pub fn rtt_micros(&self) -> u32 {
+        self.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX))
+    }
+
+    pub fn since_unix_nanos(&self) -> u64 {
+        self.since_unix_nanos
+    }
+
+    /// Whether others see a difference.
+    fn enter(&mut self, state: State) -> bool {
+        let was_up = self.is_up();
+        self.state = state;
+        let changed = was_up != self.is_up();
+        if changed {
+            self.since_unix_nanos = mesh_runtime::clock::unix_nanos();
+        }
+        changed
+    }
+}
+
+impl Paths {
+    /// Keeps the paths that stay, adds the new ones, forgets the others.
+    pub fn set_targets(&mut self, wanted: &BTreeSet<Ipv4Addr>, presume_up: bool, own: Ipv4Addr, now: Instant) {
+        self.0.retain(|address, _| wanted.contains(address));
+        for address in wanted {
+            self.0.entry(*address).or_insert_with(|| Path {
+                state: State::Presumed { up: presume_up },
+                since_unix_nanos: mesh_runtime::clock::unix_nanos(),
+                next_probe: now,
+                sequence: 0,
+                unanswered: 0,
+                sent: BTreeMap::new(),
+                rtt: None,
+                next_handshake: None,
+                handshake_interval: if own < *address { HANDSHAKE } else { HANDSHAKE_OF_THE_OTHER },
+            });
+        }
+    }
+
+    /// What is to be done now, and whether a path changed.
+    pub fn poll(&mut self, now: Instant) -> (Vec<Action>, bool) {
+        let (mut actions, mut changed) = (Vec::new(), false);
+        for (to, path) in &mut self.0 {
+            if path.next_probe <= now {
+                if path.unanswered >= MISSES && path.state != State::Down {
+                    changed |= path.enter(State::Down);
+                }
+                path.sequence = path.sequence.wrapping_add(1);
+                path.unanswered = path.unanswered.saturating_add(1);
+                path.sent.insert(path.sequence, now);
+                while path.sent.len() > WINDOW as usize {
+                    path.sent.pop_first();
+                }
+                actions.push(Action::Probe { to: *to, sequence: path.sequence });
+                // From now, not from when it was due: a process that was stopped does not send a burst.
+                path.next_probe = now + INTERVAL;
+            }
+            let is_dead = path.state == State::Down || !path.is_up() && path.unanswered > MISSES_WHEN_NEW;
+            if is_dead && path.next_handshake.is_none_or(|at| at <= now) {
+                path.next_handshake = Some(now + path.handshake_interval);
+                actions.push(Action::Handshake { to: *to });
+            }
+        }
+        (actions, changed)
+    }
+
+    /// Takes an answer in. Whether the path changed.
+    pub fn answered(&mut self, from: Ipv4Addr, sequence: u32, now: Instant) -> bool {
+        let Some(path) = self.0.get_mut(&from) else { return false };
+        let Some(sent) = path.sent.remove(&sequence) else { return false };
+        path.unanswered = 0;
+        path.rtt = Some(now.saturating_duration_since(sent));
+        path.next_handshake = None;
+        path.enter(State::Up)
+    }
+
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.0.values().map(|path| path.next_probe).min()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &Path)> {
+        self.0.iter().map(|(address, path)| (*address, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THERE: Ipv4Addr = Ipv4Addr::new(172, 30, 2, 11);
+    const HERE: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 11);
+
+    /// Time that moves by hand.
+    struct Run {
+        paths: Paths,
+        now: Instant,
+        answers: bool,
+        handshakes: usize,
+    }
+
+    impl Run {
+        fn new(presume_up: bool) -> Self {
+            let (mut paths, now) = (Paths::default(), Instant::now());
+            paths.set_targets(&BTreeSet::from([THERE]), presume_up, HERE, now);
+            Self { paths, now, answers: true, handshakes: 0 }
+        }
+
+        fn is_up(&self) -> bool {
+            self.paths.0[&THERE].is_up()
+        }
+
+        /// Lets time pass in steps of 10 ms; every probe is answered 1 ms later while `answers`.
+        fn pass(&mut self, millis: u64) {
+            let end = self.now + Duration::from_millis(millis);
+            while self.now < end {
+                let (actions, _) = self.paths.poll(self.now);
+                for action in actions {
+                    match action {
+                        Action::Probe { to, sequence } if self.answers => {
+                            self.paths.answered(to, sequence, self.now + Duration::from_millis(1));
+                        }
+                        Action::Probe { .. } => {}
+                        Action::Handshake { .. } => self.handshakes += 1,
+                    }
+                }
+                self.now += Duration::from_millis(10);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_answer_proves_a_new_path() {
+        let mut run = Run::new(false);
+        assert!(!run.is_up());
+        run.pass(10);
+        assert!(run.is_up() && run.paths.0[&THERE].rtt_micros() == 1_000 && run.handshakes == 0);
+    }
+
+    #[test]
+    fn three_lost_probes_kill_a_path_and_one_answer_brings_it_back() {
+        let mut run = Run::new(false);
+        run.pass(1_000);
+        run.answers = false;
+        run.pass(900);
+        assert!(run.is_up(), "one or two may be lost");
+        run.pass(400);
+        assert!(!run.is_up());
+        run.answers = true;
+        run.pass(310);
+        assert!(run.is_up());
+    }
+
+    #[test]
+    fn a_dead_paths_handshake_is_forced_about_once_a_second() {
+        let mut run = Run::new(false);
+        run.pass(500);
+        run.answers = false;
+        run.pass(10_000);
+        assert!((8..=11).contains(&run.handshakes), "{}", run.handshakes);
+        run.answers = true;
+        run.pass(400);
+        let so_far = run.handshakes;
+        run.pass(5_000);
+        assert_eq!(run.handshakes, so_far);
+    }
+
+    #[test]
+    fn a_restarted_agent_takes_paths_to_be_up_until_probes_are_lost() {
+        let mut run = Run::new(true);
+        assert!(run.is_up());
+        run.answers = false;
+        run.pass(600);
+        assert!(run.is_up());
+        run.pass(700);
+        assert!(!run.is_up());
+    }
+
+    #[test]
+    fn a_late_answer_counts_and_an_unknown_one_does_not() {
+        let mut run = Run::new(false);
+        run.answers = false;
+        run.pass(700);
+        assert!(!run.paths.answered(THERE, 99, run.now));
+        assert!(!run.paths.answered(HERE, 1, run.now));
+        assert!(run.paths.answered(THERE, 1, run.now) && run.is_up());
+    }
+
+    #[test]
+    fn a_path_keeps_its_state_while_targets_around_it_change() {
+        let mut run = Run::new(false);
+        run.pass(10);
+        let more = BTreeSet::from([THERE, Ipv4Addr::new(172, 30, 2, 12)]);
+        run.paths.set_targets(&more, false, HERE, run.now);
+        assert!(run.is_up());
+        run.paths.set_targets(&BTreeSet::new(), false, HERE, run.now);
+        assert_eq!(run.paths.next_wakeup(), None);
+    }
+}
