@@ -1,0 +1,120 @@
+//! One cluster's admin API: the connection, and what a refused call means to a person.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mesh_proto::v1::admin_client::AdminClient;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Response, Status};
+
+use crate::config::{Address, Context};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot reach it at {address}")]
+    Unreachable { address: String, source: tonic::transport::Error },
+    #[error("cannot read {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("the address {address} is not usable")]
+    Address { address: String, source: tonic::transport::Error },
+    #[error("{call} was refused ({code:?}): {message}")]
+    Refused { call: &'static str, code: Code, message: String, source: Box<Status> },
+}
+
+/// A connected cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    pub(crate) context: String,
+    pub(crate) api: AdminClient<Channel>,
+}
+
+impl Admin {
+    pub(crate) async fn connect(context: &Context, timeout: Duration) -> Result<Self, Failure> {
+        let channel = channel(&context.address, timeout).await.map_err(|e| failure(&context.name, &e))?;
+        Ok(Self { context: context.name.clone(), api: AdminClient::new(channel) })
+    }
+
+    /// Takes the answer of `call` out of its envelope, or says what its refusal means.
+    pub(crate) fn answer<T>(&self, call: &'static str, result: Result<Response<T>, Status>) -> Result<T, Failure> {
+        result.map(Response::into_inner).map_err(|status| refused(&self.context, call, status))
+    }
+}
+
+fn refused(context: &str, call: &'static str, status: Status) -> Failure {
+    let (code, message) = (status.code(), status.message().to_owned());
+    failure(context, &Error::Refused { call, code, message, source: Box::new(status) })
+}
+
+async fn channel(address: &Address, timeout: Duration) -> Result<Channel, Error> {
+    let (shown, uri) = match address {
+        Address::Socket(path) => (path.display().to_string(), format!("unix://{}", path.display())),
+        Address::Tls { endpoint, .. } => (endpoint.clone(), format!("https://{endpoint}")),
+    };
+    let unusable = |source| Error::Address { address: shown.clone(), source };
+    let mut endpoint = Endpoint::from_shared(uri).map_err(unusable)?.connect_timeout(timeout).timeout(timeout);
+    if let Address::Tls { ca, cert, key, server_name, .. } = address {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read(ca)?))
+            .identity(Identity::from_pem(read(cert)?, read(key)?));
+        if let Some(name) = server_name {
+            tls = tls.domain_name(name);
+        }
+        endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+    }
+    endpoint.connect().await.map_err(|source| Error::Unreachable { address: shown.clone(), source })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+fn failure(context: &str, error: &Error) -> Failure {
+    let (exit, hint) = match error {
+        Error::Unreachable { .. } => {
+            (Exit::Unavailable, Some("is its mesh-apiserver running, and is the address right?"))
+        }
+        Error::File { .. } | Error::Address { .. } => {
+            (Exit::Config, Some("the paths are those of the configuration file"))
+        }
+        Error::Refused { code, .. } => match code {
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                (Exit::Unavailable, Some("its mesh-apiserver did not answer in time; --timeout waits longer"))
+            }
+            Code::PermissionDenied | Code::Unauthenticated => {
+                (Exit::Denied, Some("the admin API wants the certificate admin-<cluster> of that same cluster"))
+            }
+            Code::Unimplemented => {
+                (Exit::Failed, Some("its mesh-apiserver is older than this meshctl: see `meshctl version`"))
+            }
+            Code::AlreadyExists | Code::FailedPrecondition => (Exit::Conflict, None),
+            _ => (Exit::Failed, None),
+        },
+    };
+    let mut failure = Failure::new(exit, context, error);
+    if let Error::Refused { source: status, .. } = error {
+        // The status's own text repeats code and message: only what lies beneath it is news.
+        failure.chain.retain(|line| *line != status.to_string());
+    }
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_become_exit_codes_without_repeating_themselves() {
+        let refused = |status: Status| refused("east", "GetStatus", status);
+        let denied = refused(Status::permission_denied("certificate agent-a1"));
+        assert_eq!(denied.exit, Exit::Denied);
+        assert_eq!(denied.chain, ["GetStatus was refused (PermissionDenied): certificate agent-a1"]);
+        assert_eq!(refused(Status::deadline_exceeded("late")).exit, Exit::Unavailable);
+        assert_eq!(refused(Status::invalid_argument("no")).exit, Exit::Failed);
+    }
+}

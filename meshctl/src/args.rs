@@ -1,0 +1,177 @@
+//! The command line. A wrong one ends with 64, as every process of the project does.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::exit::{self, Exit};
+use crate::output::Format;
+
+/// Looks into and joins the clusters of a mesh.
+#[derive(Debug, Parser)]
+#[command(name = "meshctl", version, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Configuration file [default: ~/.config/isthmus/meshctl.toml]
+    #[arg(long, global = true, env = "MESHCTL_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask only this context; may be repeated [default: all]
+    #[arg(long = "context", short = 'c', global = true, value_name = "NAME")]
+    pub(crate) contexts: Vec<String>,
+    /// Form of the data on stdout
+    #[arg(long, short, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+    /// Seconds to wait for a cluster's answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) timeout: u32,
+    /// No colours, even on a terminal
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Join two clusters; repeating it changes nothing
+    Connect(Connect),
+    /// Part two clusters, on both sides
+    Disconnect(Disconnect),
+    /// The joined clusters, as each cluster sees them
+    Peers,
+    /// Clusters, sessions, sync, agents, tunnels, staleness; exit 2 when something is not well
+    Status,
+    /// Objects of the merged view
+    Get(Get),
+    /// Tokens that let a cluster join or a node enrol
+    #[command(subcommand)]
+    Token(Token),
+    /// The kernel's side of a node
+    #[command(subcommand)]
+    Bpf(Bpf),
+    /// Version of meshctl and of every cluster
+    Version,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Connect {
+    /// Context of the cluster that redeems the token
+    pub(crate) a: String,
+    /// Context of the cluster that gives the token; leave it out with --token-file
+    #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
+    pub(crate) b: Option<String>,
+    /// A token made at the other cluster by `meshctl token create --peer`: a file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Seconds to wait until both sides are live; 0 does not wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 15)]
+    pub(crate) wait: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Disconnect {
+    /// Context of one cluster
+    pub(crate) a: String,
+    /// Context, or for a cluster without one its name, of the other
+    pub(crate) b: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Get {
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// Only this namespace
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    pub(crate) namespace: String,
+    /// Only objects that this cluster declares
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) cluster: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Services,
+    Endpoints,
+    Nodes,
+    Identities,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token; it is all that stdout gets
+    Create(TokenCreate),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenCreate {
+    /// Name of the cluster that may join with it
+    #[arg(long, value_name = "NAME", requires = "peer_id", required_unless_present = "node", conflicts_with = "node")]
+    pub(crate) peer: Option<String>,
+    /// Id of that cluster
+    #[arg(long, value_name = "N", requires = "peer")]
+    pub(crate) peer_id: Option<u32>,
+    /// Name of the node that may enrol with it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Seconds until it expires
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub(crate) ttl: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bpf {
+    /// Print a map of a node, by way of node-agent
+    Dump(BpfDump),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BpfDump {
+    /// Name of the map, as `node-agent bpf dump --help` lists them
+    pub(crate) map: String,
+    /// A node of the configuration file [default: this machine]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+}
+
+/// Reads the process's arguments. Help and version are data; a mistake is not.
+pub(crate) fn parse() -> Result<Args, Exit> {
+    Args::try_parse().map_err(|error| {
+        let exit = match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok,
+            _ => Exit::Usage,
+        };
+        if error.print().is_err() {
+            drop(writeln!(io::stderr(), "meshctl: {}", error.kind()));
+        }
+        exit
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_token_can_not_be_an_argument() {
+        assert!(Args::try_parse_from(["meshctl", "connect", "a", "--token", "x"]).is_err());
+        assert!(Args::try_parse_from(["meshctl", "connect", "a", "--token-file", "-"]).is_ok());
+        assert!(Args::try_parse_from(["meshctl", "connect", "a"]).is_err());
+    }
+
+    #[test]
+    fn a_token_is_for_a_peer_with_id_or_for_a_node() {
+        let parse = |args: &[&str]| Args::try_parse_from([&["meshctl", "token", "create"], args].concat());
+        assert!(parse(&["--peer", "b", "--peer-id", "2"]).is_ok());
+        assert!(parse(&["--node", "a1"]).is_ok());
+        assert!(parse(&["--peer", "b"]).is_err());
+        assert!(parse(&["--peer", "b", "--peer-id", "2", "--node", "a1"]).is_err());
+        assert!(parse(&[]).is_err());
+    }
+}

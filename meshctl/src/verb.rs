@@ -1,0 +1,10 @@
+//! One file a verb. Each asks, shows, and says how the run ends.
+
+pub(crate) mod bpf;
+pub(crate) mod connect;
+pub(crate) mod disconnect;
+pub(crate) mod get;
+pub(crate) mod peers;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod version;

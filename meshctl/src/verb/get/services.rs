@@ -1,0 +1,206 @@
+//! Services with the backends that each cluster gives them, and which of them take new connections.
+
+use std::collections::BTreeMap;
+
+use mesh_proto::convert::Error;
+use mesh_proto::v1;
+use serde::Serialize;
+
+use crate::app::Run;
+use crate::args::Get;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::table::{Cell, Table, Tone};
+use crate::wire::Port;
+use crate::{ask, wire};
+
+#[derive(Debug, Serialize)]
+struct Row {
+    context: String,
+    cluster: String,
+    namespace: String,
+    name: String,
+    frontends: Vec<Frontend>,
+    global: bool,
+    shared: bool,
+    affinity: &'static str,
+    backends: Vec<Backend>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Frontend {
+    address: String,
+    ports: Vec<Port>,
+}
+
+#[derive(Debug, Serialize)]
+struct Backend {
+    cluster: String,
+    address: String,
+    ports: Vec<Port>,
+    state: &'static str,
+    node: String,
+    weight: u32,
+    /// Takes new connections (before an agent masks paths that are dead for it).
+    selected: bool,
+}
+
+pub(super) async fn run(run: &Run, args: &Get) -> Result<Exit, Failure> {
+    let request = super::request(args);
+    let answers = ask::all(&run.asked, run.timeout, move |mut admin| {
+        let request = request.clone();
+        async move {
+            let result = admin.api.list_services(request).await;
+            Ok(admin.answer("ListServices", result)?.services)
+        }
+    })
+    .await;
+    super::show(run, super::rows(answers, "services", row), table)
+}
+
+fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
+    let service = row.service.ok_or(Error::Missing { field: "service" })?;
+    let frontends = service.frontends.iter().map(|f| {
+        Ok(Frontend {
+            address: wire::address("frontend.address", &f.address)?,
+            ports: f.ports.iter().map(Port::from).collect(),
+        })
+    });
+    let backends = row.backends.iter().zip(0_u32..).map(|(b, i)| {
+        Ok(Backend {
+            cluster: b.cluster.clone(),
+            address: wire::address("backend.address", &b.address)?,
+            ports: b.ports.iter().map(Port::from).collect(),
+            state: match v1::BackendState::try_from(b.state) {
+                Ok(v1::BackendState::Active) => "active",
+                Ok(v1::BackendState::Terminating) => "terminating",
+                Ok(v1::BackendState::NotReady) => "not ready",
+                Err(_unknown) => "unknown",
+            },
+            node: b.node.clone(),
+            weight: b.weight,
+            selected: row.selected.contains(&i),
+        })
+    });
+    Ok(Row {
+        context: context.to_owned(),
+        frontends: frontends.collect::<Result<_, Error>>()?,
+        backends: backends.collect::<Result<_, Error>>()?,
+        affinity: match v1::Affinity::try_from(service.affinity) {
+            Ok(v1::Affinity::None) => "none",
+            Ok(v1::Affinity::Local) => "local",
+            Ok(v1::Affinity::Remote) => "remote",
+            Err(_unknown) => "unknown",
+        },
+        cluster: service.cluster,
+        namespace: service.namespace,
+        name: service.name,
+        global: service.global,
+        shared: service.shared,
+        error: row.error,
+    })
+}
+
+/// `cluster-a 2/2, cluster-b 0/1`: selected of known, by cluster.
+fn by_cluster(backends: &[Backend]) -> String {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for b in backends {
+        let (selected, known) = counts.entry(&b.cluster).or_default();
+        *selected += usize::from(b.selected);
+        *known += 1;
+    }
+    counts
+        .iter()
+        .map(|(cluster, (selected, known))| format!("{cluster} {selected}/{known}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new([
+        "SEEN BY",
+        "CLUSTER",
+        "NAMESPACE",
+        "NAME",
+        "ADDRESS",
+        "PORTS",
+        "GLOBAL",
+        "AFFINITY",
+        "BACKENDS",
+        "ERROR",
+    ]);
+    for r in rows {
+        let global = match (r.global, r.shared) {
+            (false, _) => "no",
+            (true, true) => "yes",
+            (true, false) => "not shared",
+        };
+        let used = r.backends.iter().any(|b| b.selected);
+        let ports = r.frontends.first().map_or_else(String::new, |f| wire::port_list(&f.ports));
+        table.row([
+            r.context.as_str().into(),
+            r.cluster.as_str().into(),
+            r.namespace.as_str().into(),
+            r.name.as_str().into(),
+            r.frontends.iter().map(|f| f.address.as_str()).collect::<Vec<_>>().join(",").into(),
+            ports.into(),
+            global.into(),
+            r.affinity.into(),
+            if r.backends.is_empty() {
+                Cell::toned("none", Tone::Warn)
+            } else {
+                Cell::toned(by_cluster(&r.backends), if used { Tone::Plain } else { Tone::Warn })
+            },
+            Cell::toned(&r.error, Tone::Bad),
+        ]);
+    }
+    if rows.iter().all(|r| r.error.is_empty()) { table.without("ERROR") } else { table }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> v1::ServiceRow {
+        let port = v1::NamedPort { name: "http".into(), protocol: 6, port: 80 };
+        let backend = |cluster: &str, last| v1::Backend {
+            cluster: cluster.into(),
+            address: vec![10, 2, 1, last].into(),
+            ports: vec![port.clone()],
+            ..Default::default()
+        };
+        v1::ServiceRow {
+            service: Some(v1::Service {
+                cluster: "cluster-a".into(),
+                namespace: "shop".into(),
+                name: "cart".into(),
+                frontends: vec![v1::Frontend { address: vec![10, 101, 0, 7].into(), ports: vec![port.clone()] }],
+                global: true,
+                shared: true,
+                affinity: 1,
+            }),
+            backends: vec![backend("cluster-b", 3), backend("cluster-a", 4), backend("cluster-b", 5)],
+            selected: vec![1],
+            error: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_service_shows_selected_of_known_backends_by_cluster() {
+        let table = table(&[row("a", message()).unwrap()]).render(false);
+        assert_eq!(
+            table,
+            "SEEN BY  CLUSTER    NAMESPACE  NAME  ADDRESS     PORTS   GLOBAL  AFFINITY  BACKENDS\n\
+             a        cluster-a  shop       cart  10.101.0.7  80/TCP  yes     local     cluster-a 1/1, cluster-b 0/2\n"
+        );
+    }
+
+    #[test]
+    fn a_row_that_can_not_be_read_names_its_field() {
+        let mut bad = message();
+        bad.backends[0].address = vec![1, 2, 3].into();
+        assert_eq!(row("a", bad).unwrap_err().to_string(), "backend.address: an address of 3 bytes (want 4 or 16)");
+    }
+}

@@ -1,0 +1,72 @@
+//! What is not well in a cluster's status, each with its object. An empty list is what "well" means.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::report::{Agent, ClusterReport};
+use crate::age;
+use crate::verb::peers::Peer;
+
+/// One thing that is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    pub(super) object: String,
+    pub(super) problem: String,
+}
+
+pub(super) fn of(report: &ClusterReport, now: Timestamp) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let store = &report.store;
+    if store.ready_replicas < store.replicas {
+        found.push(problem("store", format!("{} of {} replicas are ready", store.ready_replicas, store.replicas)));
+    }
+    for error in &report.source.errors {
+        found.push(problem(&error.object, format!("left out: {}", error.error)));
+    }
+    for peer in &report.peers {
+        of_peer(peer, now, &mut found);
+    }
+    for agent in &report.agents {
+        of_agent(agent, !report.peers.is_empty() && report.encryption != "none", now, &mut found);
+    }
+    found
+}
+
+fn of_peer(peer: &Peer, now: Timestamp, found: &mut Vec<Problem>) {
+    let object = format!("peer {}", peer.name);
+    if !peer.is_live() {
+        let reason = if peer.reason.is_empty() { String::new() } else { format!(": {}", peer.reason) };
+        found.push(problem(&object, format!("{} for {}{reason}", peer.state, age::since(now, peer.since))));
+    }
+    for r in peer.resources.iter().filter(|r| r.rejected > 0) {
+        let text = format!("{} keys of {} were rejected, the last: {}", r.rejected, r.kind, r.last_rejection);
+        found.push(problem(&object, text));
+    }
+}
+
+fn of_agent(agent: &Agent, needs_tunnel: bool, now: Timestamp, found: &mut Vec<Problem>) {
+    let object = format!("agent {}", agent.node);
+    if !agent.connected {
+        found.push(problem(&object, format!("not connected for {}", age::since(now, agent.since))));
+    }
+    let Some(realized) = &agent.realized else {
+        if agent.connected {
+            found.push(problem(&object, "has not reported yet".to_owned()));
+        }
+        return;
+    };
+    if needs_tunnel && !realized.tunnel_up {
+        found.push(problem(&object, "its tunnel is down: packets to joined clusters are dropped".to_owned()));
+    }
+    for path in realized.paths.iter().filter(|p| !p.up) {
+        let to = format!("{}/{} ({})", path.cluster, path.node, path.address);
+        found.push(problem(&object, format!("path to {to} is down for {}", age::since(now, path.since))));
+    }
+    for error in &realized.errors {
+        found.push(problem(&object, format!("{} is not in the kernel: {}", error.object, error.error)));
+    }
+}
+
+fn problem(object: &str, problem: String) -> Problem {
+    Problem { object: object.to_owned(), problem }
+}

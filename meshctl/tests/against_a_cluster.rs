@@ -1,0 +1,213 @@
+//! The shipped binary against small clusters: in-process Admin servers, each on its own Unix socket.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+#[path = "against_a_cluster/cluster.rs"]
+mod cluster;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use cluster::Cluster;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Clusters, the configuration file that names them, and the binary.
+struct Mesh {
+    folder: TempDir,
+}
+
+impl Mesh {
+    fn new(clusters: &[&Cluster]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mesh = Self { folder };
+        let context = |c: &&Cluster| (c.name().to_owned(), c.socket());
+        mesh.write(&clusters.iter().map(context).collect::<Vec<_>>());
+        mesh
+    }
+
+    fn write(&self, contexts: &[(String, PathBuf)]) {
+        let lines = contexts.iter().flat_map(|(name, socket)| {
+            [format!("[contexts.{name}]"), format!("admin_socket = \"{}\"", socket.display())]
+        });
+        std::fs::write(self.config(), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("meshctl.toml")
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        run(&self.config(), args)
+    }
+}
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {} / {}", self.stdout, self.stderr))
+    }
+}
+
+fn run(config: &Path, args: &[&str]) -> Run {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_meshctl"))
+        .env("MESHCTL_CONFIG", config)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Run {
+        code: status.code().unwrap(),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+#[test]
+fn connect_joins_two_clusters_and_repeating_it_changes_nothing() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
+    a.can_reach(&b);
+    let mesh = Mesh::new(&[&a, &b]);
+    let first = mesh.run(&["connect", "cluster-a", "cluster-b", "-o", "json"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert_eq!(first.json()["already_connected"], false);
+    assert_eq!(first.json()["sides"][1]["name"], "cluster-a");
+    assert!(first.stderr.contains("[3/4] exchange trust by a one-time token: ok"), "{}", first.stderr);
+    assert!(!first.stderr.contains("token-for-"), "a token is never shown");
+    let again = mesh.run(&["connect", "cluster-a", "cluster-b", "-o", "json"]);
+    assert_eq!((again.code, &again.json()["already_connected"]), (0, &Value::Bool(true)));
+    assert_eq!(b.tokens_made(), 1);
+
+    let parted = mesh.run(&["disconnect", "cluster-a", "cluster-b"]);
+    assert_eq!(parted.code, 0, "{}", parted.stderr);
+    assert_eq!(parted.stdout.matches("disconnected").count(), 2);
+    assert_eq!(mesh.run(&["peers", "-o", "json"]).json(), Value::Array(vec![]));
+}
+
+#[test]
+fn connect_refuses_contradicting_clusters_before_any_change() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 1));
+    b.declare_pods([10, 1, 128, 0], 17);
+    a.can_reach(&b);
+    let refused = Mesh::new(&[&a, &b]).run(&["connect", "cluster-a", "cluster-b"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (65, ""));
+    for line in [
+        "duplicate id: cluster-a and cluster-b both have cluster id 1",
+        "overlap: pod prefix 10.1.0.0/16 of cluster-a and pod prefix 10.1.128.0/17 of cluster-b",
+        "they cannot be joined; nothing was changed",
+    ] {
+        assert!(refused.stderr.contains(line), "{line}: {}", refused.stderr);
+    }
+    assert_eq!(b.tokens_made(), 0);
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_does_not_hide_the_others() {
+    let a = Cluster::start("cluster-a", 1);
+    let mesh = Mesh::new(&[&a]);
+    mesh.write(&[("cluster-a".into(), a.socket()), ("cluster-z".into(), "no-such.sock".into())]);
+    let version = mesh.run(&["version"]);
+    assert_eq!(version.code, 2);
+    assert!(version.stdout.contains("cluster-a"), "{}", version.stdout);
+    assert!(version.stderr.contains("meshctl: cluster-z: cannot reach it at "), "{}", version.stderr);
+    assert!(version.stderr.contains("hint: is its mesh-apiserver running"), "{}", version.stderr);
+    let alone = mesh.run(&["status", "-c", "cluster-z"]);
+    assert_eq!((alone.code, alone.stdout.as_str()), (69, ""));
+    let json = mesh.run(&["status", "-o", "json"]).json();
+    assert_eq!(json["unreachable"][0]["context"], "cluster-z");
+    assert_eq!(json["clusters"][0]["cluster"], "cluster-a");
+}
+
+#[test]
+fn status_is_degraded_when_something_is_not_well() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
+    a.can_reach(&b);
+    let mesh = Mesh::new(&[&a, &b]);
+    assert_eq!(mesh.run(&["status"]).code, 0);
+    mesh.run(&["connect", "cluster-a", "cluster-b"]);
+    a.peers_become("Stale", "no heartbeat");
+    let status = mesh.run(&["status"]);
+    assert_eq!(status.code, 2, "{}", status.stdout);
+    assert!(status.stdout.contains("! peer cluster-b: Stale for "), "{}", status.stdout);
+    assert!(status.stdout.lines().all(|l| l.chars().count() <= 100), "{}", status.stdout);
+    assert!(!status.stdout.contains('\x1b'), "no colour where no terminal is");
+}
+
+#[test]
+fn a_token_is_all_that_stdout_gets() {
+    let b = Cluster::start("cluster-b", 2);
+    let mesh = Mesh::new(&[&b]);
+    let token = mesh.run(&["token", "create", "--peer", "cluster-a", "--peer-id", "1"]);
+    assert_eq!((token.code, token.stdout.as_str()), (0, "token-for-cluster-a\n"));
+    assert!(token.stderr.contains("only cluster-a (id 1) can use it"), "{}", token.stderr);
+    assert!(!token.stderr.contains("token-for"), "{}", token.stderr);
+    let node = mesh.run(&["token", "create", "--node", "b1", "-o", "json"]);
+    assert_eq!(node.json()["token"], "token-for-b1");
+}
+
+#[test]
+fn a_token_comes_from_a_file() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
+    a.can_reach(&b);
+    let mesh = Mesh::new(&[&a]);
+    let file = mesh.folder.path().join("token");
+    std::fs::write(&file, "token-for-cluster-a\n").unwrap();
+    let joined = mesh.run(&["connect", "cluster-a", "--token-file", file.to_str().unwrap()]);
+    assert_eq!(joined.code, 0, "{}", joined.stderr);
+    assert!(joined.stdout.contains("cluster-b"), "{}", joined.stdout);
+    std::fs::write(&file, "\n").unwrap();
+    let empty = mesh.run(&["connect", "cluster-a", "--token-file", file.to_str().unwrap()]);
+    assert_eq!(empty.code, 64);
+    assert!(empty.stderr.contains("there is no token in it"), "{}", empty.stderr);
+}
+
+#[test]
+fn a_refused_call_says_who_refused_what() {
+    let a = Cluster::start("cluster-a", 1);
+    let mesh = Mesh::new(&[&a]);
+    let file = mesh.folder.path().join("token");
+    std::fs::write(&file, "tampered").unwrap();
+    let refused = mesh.run(&["connect", "cluster-a", "--token-file", file.to_str().unwrap()]);
+    assert_eq!(refused.code, 77);
+    assert!(
+        refused
+            .stderr
+            .contains("meshctl: cluster-a: ConnectPeer was refused (PermissionDenied): the token is not valid"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn get_shows_rows_and_passes_its_filters_on() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
+    let mesh = Mesh::new(&[&a, &b]);
+    let all = mesh.run(&["get", "endpoints"]);
+    assert_eq!(all.code, 0, "{}", all.stderr);
+    assert!(all.stdout.starts_with("SEEN BY    CLUSTER    ADDRESS"), "{}", all.stdout);
+    assert_eq!(all.stdout.lines().count(), 3);
+    let one = mesh.run(&["get", "endpoints", "-c", "cluster-a", "-n", "shop", "-o", "json"]).json();
+    assert_eq!(one[0]["namespace"], "shop");
+    assert_eq!(one[0]["prefix"], "10.1.0.7/32");
+}
+
+#[test]
+fn usage_and_configuration_mistakes_have_their_own_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("meshctl.toml");
+    let missing = run(&config, &["status"]);
+    assert_eq!(missing.code, 78);
+    assert!(missing.stderr.contains("caused by: No such file or directory"), "{}", missing.stderr);
+    std::fs::write(&config, "[contexts.a]\nadmin_socket = \"x\"\n").unwrap();
+    assert_eq!(run(&config, &["status", "-c", "b"]).code, 64);
+    assert_eq!(run(&config, &["stat"]).code, 64);
+    assert_eq!(run(&config, &["bpf", "dump", "ipcache", "--node", "a1"]).code, 64);
+    let help = run(&config, &["--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.stdout.contains("Exit codes:"), "{}", help.stdout);
+}

@@ -1,0 +1,197 @@
+//! A cluster of one process: as much of the Admin service as meshctl's verbs show.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use mesh_proto::v1;
+use mesh_proto::v1::admin_server::{Admin, AdminServer};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+/// A running server; dropping it stops the server and removes its socket.
+pub(crate) struct Cluster {
+    state: Arc<State>,
+    folder: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct State {
+    name: String,
+    id: u32,
+    /// Written by the calls and by the test, read by the calls.
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    pods: v1::Prefix,
+    peers: BTreeMap<String, v1::PeerStatus>,
+    reachable: Vec<Arc<State>>,
+    tokens: usize,
+}
+
+impl Cluster {
+    pub(crate) fn start(name: &str, id: u32) -> Self {
+        let pods = v1::Prefix { address: vec![10, u8::try_from(id).unwrap(), 0, 0].into(), length: 16 };
+        let state = Arc::new(State { name: name.into(), id, inner: Mutex::new(Inner { pods, ..Inner::default() }) });
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (server, path) = (Arc::clone(&state), folder.path().join("admin.sock"));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
+                ready.send(()).unwrap();
+                tonic::transport::Server::builder()
+                    .add_service(AdminServer::new(Server(server)))
+                    .serve_with_incoming_shutdown(incoming, async {
+                        stopped.await.ok();
+                    })
+                    .await
+                    .unwrap();
+            });
+        });
+        is_ready.recv().unwrap();
+        Self { state, folder, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    /// Lets this cluster redeem tokens of `other`.
+    pub(crate) fn can_reach(&self, other: &Self) {
+        self.state.inner.lock().reachable.push(Arc::clone(&other.state));
+    }
+
+    pub(crate) fn declare_pods(&self, address: [u8; 4], length: u32) {
+        self.state.inner.lock().pods = v1::Prefix { address: address.to_vec().into(), length };
+    }
+
+    pub(crate) fn peers_become(&self, state: &str, reason: &str) {
+        for peer in self.state.inner.lock().peers.values_mut() {
+            state.clone_into(&mut peer.state);
+            reason.clone_into(&mut peer.reason);
+        }
+    }
+
+    pub(crate) fn tokens_made(&self) -> usize {
+        self.state.inner.lock().tokens
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl State {
+    fn as_peer(&self) -> v1::PeerStatus {
+        v1::PeerStatus { name: self.name.clone(), id: self.id, state: "Live".into(), ..Default::default() }
+    }
+}
+
+struct Server(Arc<State>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Admin for Server {
+    async fn get_version(&self, _: Request<v1::GetVersionRequest>) -> Answer<v1::GetVersionResponse> {
+        Ok(Response::new(v1::GetVersionResponse {
+            version: "0.1.0".into(),
+            commit: "abc".into(),
+            cluster: self.0.name.clone(),
+            cluster_id: self.0.id,
+        }))
+    }
+
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
+        let peers = self.0.inner.lock().peers.values().cloned().collect();
+        let (cluster, cluster_id) = (self.0.name.clone(), self.0.id);
+        Ok(Response::new(v1::GetStatusResponse { cluster, cluster_id, peers, ..Default::default() }))
+    }
+
+    async fn get_declaration(&self, _: Request<v1::GetDeclarationRequest>) -> Answer<v1::ClusterDeclaration> {
+        Ok(Response::new(v1::ClusterDeclaration {
+            name: self.0.name.clone(),
+            id: self.0.id,
+            uuid: format!("uuid-of-{}", self.0.name),
+            pod_prefixes: vec![self.0.inner.lock().pods.clone()],
+            ..Default::default()
+        }))
+    }
+
+    async fn create_join_token(&self, request: Request<v1::CreateJoinTokenRequest>) -> Answer<v1::CreateTokenResponse> {
+        self.0.inner.lock().tokens += 1;
+        let token = format!("token-for-{}", request.get_ref().peer_name);
+        Ok(Response::new(v1::CreateTokenResponse { token, expires_unix_nanos: 1 << 60, id: "t1".into() }))
+    }
+
+    async fn create_node_token(&self, request: Request<v1::CreateNodeTokenRequest>) -> Answer<v1::CreateTokenResponse> {
+        let token = format!("token-for-{}", request.get_ref().node);
+        Ok(Response::new(v1::CreateTokenResponse { token, expires_unix_nanos: 1 << 60, id: "t2".into() }))
+    }
+
+    async fn connect_peer(&self, request: Request<v1::ConnectPeerRequest>) -> Answer<v1::ConnectPeerResponse> {
+        if request.get_ref().token != format!("token-for-{}", self.0.name) {
+            return Err(Status::permission_denied("the token is not valid"));
+        }
+        let other = self.0.inner.lock().reachable.first().cloned();
+        let other = other.ok_or_else(|| Status::unavailable("no way to the cluster that made the token"))?;
+        let known = self.0.inner.lock().peers.insert(other.name.clone(), other.as_peer());
+        other.inner.lock().peers.insert(self.0.name.clone(), self.0.as_peer());
+        let (peer_name, peer_id) = (other.name.clone(), other.id);
+        Ok(Response::new(v1::ConnectPeerResponse { peer_name, peer_id, already_connected: known.is_some() }))
+    }
+
+    async fn disconnect_peer(&self, request: Request<v1::DisconnectPeerRequest>) -> Answer<v1::DisconnectPeerResponse> {
+        let was_connected = self.0.inner.lock().peers.remove(&request.get_ref().peer_name).is_some();
+        Ok(Response::new(v1::DisconnectPeerResponse { was_connected }))
+    }
+
+    async fn list_peers(&self, _: Request<v1::ListPeersRequest>) -> Answer<v1::ListPeersResponse> {
+        Ok(Response::new(v1::ListPeersResponse { peers: self.0.inner.lock().peers.values().cloned().collect() }))
+    }
+
+    async fn list_services(&self, _: Request<v1::ListRequest>) -> Answer<v1::ListServicesResponse> {
+        Ok(Response::new(v1::ListServicesResponse::default()))
+    }
+
+    async fn list_endpoints(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListEndpointsResponse> {
+        let address = vec![10, u8::try_from(self.0.id).unwrap(), 0, 7];
+        Ok(Response::new(v1::ListEndpointsResponse {
+            endpoints: vec![v1::Ip {
+                cluster: self.0.name.clone(),
+                prefix: Some(v1::Prefix { address: address.into(), length: 32 }),
+                identity: 65_537,
+                namespace: request.into_inner().namespace,
+                ..Default::default()
+            }],
+        }))
+    }
+
+    async fn list_nodes(&self, _: Request<v1::ListRequest>) -> Answer<v1::ListNodesResponse> {
+        Ok(Response::new(v1::ListNodesResponse::default()))
+    }
+
+    async fn list_identities(&self, _: Request<v1::ListRequest>) -> Answer<v1::ListIdentitiesResponse> {
+        Ok(Response::new(v1::ListIdentitiesResponse::default()))
+    }
+}
