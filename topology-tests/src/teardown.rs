@@ -52,6 +52,10 @@ fn processes(lab: &LabName) -> Vec<String> {
         if pid == std::process::id() {
             continue;
         }
+        // A zombie has let go of everything: only its entry waits for whoever inherited it.
+        if status_line(&entry.path(), "State:").is_some_and(|state| state.starts_with('Z')) {
+            continue;
+        }
         let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
         let cgroups = String::from_utf8_lossy(&read("cgroup")).into_owned();
         let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
@@ -60,6 +64,12 @@ fn processes(lab: &LabName) -> Vec<String> {
         }
     }
     found
+}
+
+/// A line of `/proc/PID/status`, without its name.
+fn status_line(process: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(process.join("status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
 }
 
 fn mounts(lab: &LabName) -> Vec<String> {
