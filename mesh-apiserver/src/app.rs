@@ -14,6 +14,7 @@ use anyhow::Context;
 use certs::{Authorities, Connections, TlsMetrics};
 use federation::contract::ClusterConfig;
 use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
+use mesh_store::etcd::EtcdOptions;
 use mesh_store::{Embedded, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -29,6 +30,7 @@ use crate::export::{Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
 use crate::metrics::Figures;
+use crate::roles::Roles;
 use crate::source::manifests::Manifests;
 use crate::trust::PeerTrust;
 use crate::{export, view};
@@ -88,6 +90,7 @@ impl App {
         let (etcd, mesh) = (etcd_listener.local_addr()?, mesh_listener.local_addr()?);
         let declaration = record::prepare(&*store, &config, &credentials, etcd.port(), mesh.port()).await?;
 
+        let client_urls = declaration.etcd_endpoints.iter().map(|e| format!("https://{e}")).collect();
         let (view_feed, view) = view::Feed::new(Arc::clone(&store), config.cluster.clone(), viewed);
         let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
         let (manifests, source_status) = Manifests::new(config.manifests_dir.clone(), objects_in);
@@ -165,6 +168,15 @@ impl App {
         let http = mesh_runtime::admin::Server::bind(config.listen_metrics, readiness.clone(), registry).await?;
         let metrics = http.local_addr()?;
 
+        let etcd_api = servers.etcd(
+            etcd_listener,
+            Arc::clone(&store),
+            Roles::new(&config.cluster),
+            store_metrics,
+            EtcdOptions { member_name: config.cluster.to_string(), client_urls, ..EtcdOptions::default() },
+            shutdown.clone(),
+        );
+
         let stop = || shutdown.clone();
         tasks.spawn("metrics and health", OnExit::Shutdown, http.run(stop()));
         tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop()));
@@ -177,6 +189,7 @@ impl App {
         let trust = PeerTrust { store: Arc::clone(&store), authorities, connections: connections.clone() };
         tasks.spawn("trust in peers", OnExit::Shutdown, trust.run(stop()));
         tasks.spawn("federation", OnExit::Shutdown, federation.run(stop()));
+        tasks.spawn("etcd API", OnExit::Shutdown, etcd_api);
         tasks.spawn("mesh API", OnExit::Shutdown, servers.mesh(mesh_listener, agent, join, admin.clone(), stop()));
         let socket = servers::AdminSocket::bind(&config.admin_socket)?;
         tasks.spawn("admin socket", OnExit::Shutdown, socket.run(admin, stop()));

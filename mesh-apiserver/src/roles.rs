@@ -9,64 +9,64 @@
 
 use certs::{Principal, Role};
 use federation::contract::keys;
+use mesh_store::etcd::{Access, Authorizer, Denied, Grants};
 use mesh_store::mvcc::KeyRange;
 use mesh_types::ClusterName;
-
-/// What a caller wants to do with a range of keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-}
 
 /// The table of one cluster.
 #[derive(Debug, Clone)]
 pub struct Roles {
-    local: Vec<KeyRange>,
-    remote: Vec<KeyRange>,
+    admin: Grants,
+    local: Grants,
+    remote: Grants,
+    nothing: Grants,
 }
 
 impl Roles {
     pub fn new(own: &ClusterName) -> Self {
+        let reads = |read: Vec<KeyRange>| Grants { read, write: Vec::new() };
         // Cilium watches the heartbeat as a prefix without a slash.
         let heartbeat = KeyRange::prefix(keys::HEARTBEAT);
         Self {
-            local: vec![
+            admin: Grants::all(),
+            local: reads(vec![
                 heartbeat.clone(),
                 KeyRange::prefix(keys::CACHE),
                 KeyRange::prefix(keys::CLUSTER_CONFIGS),
                 KeyRange::prefix(keys::SYNCED),
-            ],
-            remote: vec![
+            ]),
+            remote: reads(vec![
                 heartbeat,
                 KeyRange::prefix(keys::STATE),
                 KeyRange::single(keys::cluster_config(own)),
                 KeyRange::prefix(keys::canaries(own)),
                 KeyRange::prefix(keys::EXPORT),
-            ],
+            ]),
+            nothing: Grants::default(),
         }
     }
 
-    /// Whether all of `range` is open to the caller: a range that reaches beyond is refused as a whole, as in etcd.
-    pub fn allow(&self, caller: &Principal, access: Access, range: &KeyRange) -> bool {
-        let granted = match (caller.role(), access) {
-            (Role::Admin, _) => return true,
-            (Role::Local, Access::Read) => &self.local,
-            (Role::Remote(_), Access::Read) => &self.remote,
-            _ => return false,
-        };
-        granted.iter().any(|g| g.encloses(range))
+    pub fn grants(&self, role: Role<'_>) -> &Grants {
+        match role {
+            Role::Admin => &self.admin,
+            Role::Local => &self.local,
+            Role::Remote(_) => &self.remote,
+            Role::Agent(_) | Role::Replica => &self.nothing,
+        }
     }
+}
 
-    /// Leases, compaction and the like touch keys of everybody.
-    pub fn allow_administration(caller: &Principal) -> bool {
-        caller.role() == Role::Admin
+/// A range that reaches beyond what is granted is refused as a whole, as in etcd.
+impl Authorizer<Principal> for Roles {
+    fn check(&self, principal: &Principal, access: Access<'_>) -> Result<(), Denied> {
+        self.grants(principal.role()).check(access)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use certs::Authority;
+    use mesh_store::etcd::Mode;
 
     use super::*;
 
@@ -115,10 +115,9 @@ mod tests {
                 (&agent, false),
                 (&replica, false),
             ] {
-                assert_eq!(roles.allow(who, Access::Read, range), want, "{who} reads {range:?}");
-                let writes = who.is_admin();
-                assert_eq!(roles.allow(who, Access::Write, range), writes, "{who} writes {range:?}");
-                assert_eq!(Roles::allow_administration(who), writes);
+                let may = |mode| roles.check(who, Access { mode, range }).is_ok();
+                assert_eq!(may(Mode::Read), want, "{who} reads {range:?}");
+                assert_eq!(may(Mode::Write), who.is_admin(), "{who} writes {range:?}");
             }
         }
     }

@@ -75,7 +75,7 @@ fn accept_code(error: &AcceptError) -> Code {
         AcceptError::Conflict(_) => Code::FailedPrecondition,
         AcceptError::Token(error) => token_code(error),
         AcceptError::Peers(_) => Code::Unavailable,
-        AcceptError::OwnTrustBundle(_) => Code::Internal,
+        AcceptError::KnownTrustBundle { .. } => Code::Internal,
     }
 }
 

@@ -11,13 +11,17 @@ use certs::{Authorities, ClientAuth, Connections, LiveLeaf, ServerTls, TlsIncomi
 use mesh_proto::v1::admin_server::AdminServer;
 use mesh_proto::v1::join_server::JoinServer;
 use mesh_runtime::Shutdown;
+use mesh_store::Store;
+use mesh_store::etcd::{self, EtcdOptions, Gate};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::Extensions;
 use tonic::transport::Server;
 
 use crate::admin_api::AdminApi;
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, AgentService};
+use crate::roles::Roles;
 
 /// A peer or agent that vanished without a word is noticed after both.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -32,6 +36,21 @@ pub(super) struct Servers {
 }
 
 impl Servers {
+    pub(super) fn etcd(
+        &self,
+        listener: TcpListener,
+        store: Arc<dyn Store>,
+        roles: Roles,
+        metrics: mesh_store::Metrics,
+        options: EtcdOptions,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
+        let incoming = self.incoming(listener, "etcd", ClientAuth::Required);
+        let gate = Gate::new(roles, |extensions: &Extensions| certs::principal(extensions));
+        let router = etcd::server().add_routes(etcd::routes(store, gate, metrics, options));
+        async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
+    }
+
     pub(super) fn mesh(
         &self,
         listener: TcpListener,

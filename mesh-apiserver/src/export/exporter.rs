@@ -148,8 +148,11 @@ impl Exporter {
             self.apply(changes);
         }
         if batch.is_complete {
-            self.facts.scan_is_complete(clock::unix_nanos());
             self.is_complete = true;
+            // Before anything is pruned, or a restart would take back for a moment what it announced before.
+            self.declare();
+            self.facts.announce(&self.options.config, &stamp::rfc3339(jiff::Timestamp::now()));
+            self.facts.scan_is_complete(clock::unix_nanos());
         }
     }
 
@@ -208,12 +211,19 @@ impl Exporter {
         self.apply(changes);
     }
 
-    /// Writes all that differs. Announces the cluster once its facts are in the store.
+    /// Writes all that differs; facts come before what announces them, by the order of their ranks.
     async fn flush(&mut self) -> Result<(), Error> {
-        self.write_dirty().await?;
-        if !self.is_complete {
-            return Ok(());
+        if self.is_complete {
+            self.declare();
         }
+        self.write_dirty().await?;
+        if self.is_complete {
+            self.ready = None;
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self) {
         let declaration = &mut self.options.declaration;
         if self.options.pods_follow_nodes {
             declaration.pod_prefixes = carried(self.index.pod_cidrs());
@@ -222,13 +232,6 @@ impl Exporter {
             declaration.node_prefixes = carried(self.index.node_addresses());
         }
         self.facts.declare(declaration);
-        self.write_dirty().await?;
-        if self.ready.is_some() {
-            self.facts.announce(&self.options.config, &stamp::rfc3339(jiff::Timestamp::now()));
-            self.write_dirty().await?;
-            self.ready = None;
-        }
-        Ok(())
     }
 
     async fn write_dirty(&mut self) -> Result<(), Error> {

@@ -88,14 +88,15 @@ fn a_restart_that_changes_nothing_writes_nothing() {
     let mut second = Cluster::new("east", 7);
     assert!(second.facts.load(stored.clone()).is_empty());
     objects().into_iter().for_each(|o| second.apply(o));
-    second.facts.scan_is_complete(2 * SECOND);
     second.facts.announce(&config, "2026-11-24T01:00:00Z");
+    second.facts.scan_is_complete(2 * SECOND);
     assert_eq!(keys(&second.commit()), Vec::<String>::new());
 
     let mut third = Cluster::new("east", 7);
     third.facts.load(stored);
     third.apply(node("n1", "192.0.2.17", "10.7.1.0/24"));
     assert!(third.commit().is_empty(), "nothing is removed before the scan is complete");
+    third.facts.announce(&config, "2026-11-24T01:00:00Z");
     third.facts.scan_is_complete(2 * SECOND);
     let gone = keys(&third.commit());
     assert!(gone.contains(&"-cilium/state/services/v1/east/shop/cart".to_owned()), "{gone:?}");

@@ -1,0 +1,267 @@
+//! API servers on loopback for tests: each with its own folders and ports, in this process.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use certs::token::Token;
+use certs::{ChannelOptions, ClientTls, Leaf, LiveLeaf, PendingLeaf, Trust, TrustBundle, channel};
+use clap::Parser;
+use mesh_apiserver::app::App;
+use mesh_apiserver::args::Args;
+use mesh_proto::v1;
+use mesh_proto::v1::admin_client::AdminClient;
+use mesh_proto::v1::agent_client::AgentClient;
+use mesh_proto::v1::join_client::JoinClient;
+use mesh_runtime::Shutdown;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) id: u32,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) app: App,
+}
+
+impl Server {
+    /// Cluster `id` with pods in 10.<id>.0.0/16 and nodes in 192.0.<id>.0/24.
+    pub(crate) async fn start(name: &str, id: u32) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the test");
+        std::fs::create_dir(dir.path().join("manifests")).expect("a fresh folder");
+        let app = start_app(name, id, dir.path()).await;
+        Self { name: name.to_owned(), id, dir, app }
+    }
+
+    /// Stops and starts again on the same folders.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { name, id, dir, app } = self;
+        app.stop().await;
+        let app = start_app(&name, id, dir.path()).await;
+        Self { name, id, dir, app }
+    }
+
+    pub(crate) async fn ready(&self) {
+        until("readiness", || async { self.app.readiness.is_ready().then_some(()) }).await;
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        // Written beside and renamed, as every careful writer does.
+        let beside = self.dir.path().join(format!("{file}.tmp"));
+        std::fs::write(&beside, text).expect("the folder is the test's own");
+        std::fs::rename(&beside, self.manifests().join(file)).expect("the folder is the test's own");
+    }
+
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.dir.path().join("manifests")
+    }
+
+    fn state(&self, file: &str) -> PathBuf {
+        self.dir.path().join("state").join(file)
+    }
+
+    /// Through the Unix socket, as root.
+    pub(crate) async fn admin(&self) -> AdminClient<Channel> {
+        let path = self.dir.path().join("admin.sock");
+        let connect = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connect).await;
+        AdminClient::new(channel.expect("the admin socket is open"))
+    }
+
+    pub(crate) fn admin_leaf(&self) -> Leaf {
+        Leaf::load(&self.state("admin.crt"), &self.state("admin.key")).expect("written at the start")
+    }
+
+    pub(crate) fn bundle(&self) -> TrustBundle {
+        TrustBundle::from_pem(&std::fs::read_to_string(self.state("ca.crt")).expect("written at the start"))
+            .expect("a CA")
+    }
+
+    /// To the mesh port, with or without a client certificate.
+    pub(crate) fn mesh_channel(&self, leaf: Option<Leaf>) -> Channel {
+        let leaf = leaf.map(LiveLeaf::new);
+        let tls = ClientTls::new(&Trust::Bundle(self.bundle()), leaf.as_ref(), "localhost").expect("a name");
+        channel(&[self.app.mesh.to_string()], &tls, &ChannelOptions::default())
+    }
+
+    pub(crate) async fn etcd(&self, leaf: &Leaf) -> etcd_client::Client {
+        let options =
+            etcd_client::ConnectOptions::new().with_tls(certs::client::tonic_config(&self.bundle(), leaf, "localhost"));
+        etcd_client::Client::connect([format!("https://{}", self.app.etcd)], Some(options))
+            .await
+            .expect("the etcd port")
+    }
+
+    /// A certificate for a node's agent, by token.
+    pub(crate) async fn enroll(&self, node: &str) -> Leaf {
+        let request = v1::CreateNodeTokenRequest { node: node.to_owned(), ttl_seconds: 60 };
+        let token = self.admin().await.create_node_token(request).await.expect("a token").into_inner().token;
+        let pending = PendingLeaf::generate(node).expect("a key");
+        let request = v1::EnrollRequest { token, node: node.to_owned(), csr_pem: pending.csr_pem().to_owned() };
+        let answer = JoinClient::new(self.mesh_channel(None)).enroll(request).await.expect("enrolled").into_inner();
+        pending.complete(&answer.certificate_pem).expect("the certificate is for this key")
+    }
+
+    pub(crate) fn agent(&self, leaf: Leaf) -> AgentClient<Channel> {
+        AgentClient::new(self.mesh_channel(Some(leaf)))
+    }
+
+    /// Lets `self` join `other`, as meshctl does.
+    pub(crate) async fn connect(&self, other: &Self) -> Result<v1::ConnectPeerResponse, tonic::Status> {
+        let token = other.join_token(self).await?;
+        let request = v1::ConnectPeerRequest { token };
+        Ok(self.admin().await.connect_peer(request).await?.into_inner())
+    }
+
+    pub(crate) async fn join_token(&self, peer: &Self) -> Result<String, tonic::Status> {
+        let request = v1::CreateJoinTokenRequest { peer_name: peer.name.clone(), peer_id: peer.id, ttl_seconds: 60 };
+        Ok(self.admin().await.create_join_token(request).await?.into_inner().token)
+    }
+
+    pub(crate) async fn status(&self) -> v1::GetStatusResponse {
+        self.admin().await.get_status(v1::GetStatusRequest {}).await.expect("a status").into_inner()
+    }
+}
+
+/// A token with its text changed in one place, still well formed.
+pub(crate) fn tampered(text: &str) -> String {
+    let mut token = Token::parse(text).expect("a token");
+    token.expires_unix_seconds += 3600;
+    token.text().to_string()
+}
+
+async fn start_app(name: &str, id: u32, dir: &Path) -> App {
+    let text = |p: PathBuf| p.display().to_string();
+    let flags = [
+        "mesh-apiserver".to_owned(),
+        format!("--cluster-name={name}"),
+        format!("--cluster-id={id}"),
+        format!("--state-dir={}", text(dir.join("state"))),
+        format!("--manifests-dir={}", text(dir.join("manifests"))),
+        format!("--admin-socket={}", text(dir.join("admin.sock"))),
+        "--listen-etcd=127.0.0.1:0".to_owned(),
+        "--listen-mesh=127.0.0.1:0".to_owned(),
+        "--listen-metrics=127.0.0.1:0".to_owned(),
+        format!("--advertise-address={}", IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        format!("--pod-cidr=10.{id}.0.0/16"),
+        format!("--node-cidr=192.0.{id}.0/24"),
+        format!("--service-cidr=10.10{id}.0.0/16"),
+    ];
+    let config = Args::try_parse_from(flags).expect("known flags").check().expect("good settings");
+    let started = Instant::now();
+    loop {
+        // The lock of a server that has just stopped goes with its last connection.
+        match App::start(config.clone(), Shutdown::new()).await {
+            Ok(app) => return app,
+            Err(error) if format!("{error:#}").contains("in use by another") && started.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "no {what} within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn node(name: &str, ip: &str, pods: &str) -> String {
+    format!(
+        "kind: Node\nmetadata: {{name: {name}}}\nspec: {{podCIDR: {pods}, podCIDRs: [{pods}]}}\n\
+         status: {{addresses: [{{type: InternalIP, address: {ip}}}]}}\n---\n"
+    )
+}
+
+pub(crate) fn pod(name: &str, ip: &str, node: &str) -> String {
+    format!(
+        "kind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}}}\nspec: {{nodeName: {node}}}\n\
+         status: {{phase: Running, podIP: {ip}}}\n---\n"
+    )
+}
+
+/// Service `shop/cart` with one ready backend.
+pub(crate) fn global_service(cluster_ip: &str, backend: &str, annotations: &str) -> String {
+    format!(
+        "kind: Service\nmetadata: {{name: cart, namespace: shop, annotations: {{{annotations}}}}}\n\
+         spec: {{clusterIP: {cluster_ip}, clusterIPs: [{cluster_ip}], selector: {{app: cart}}, ports: [{{name: grpc, port: 7070}}]}}\n---\n\
+         kind: EndpointSlice\naddressType: IPv4\n\
+         metadata: {{name: cart-x, namespace: shop, labels: {{kubernetes.io/service-name: cart}}}}\n\
+         endpoints: [{{addresses: [{backend}], conditions: {{ready: true}}}}]\nports: [{{name: grpc, port: 8080, protocol: TCP}}]\n---\n"
+    )
+}
+
+pub(crate) const GLOBAL: &str = "service.cilium.io/global: \"true\"";
+
+/// What an agent holds after it applied the messages of its stream.
+#[derive(Debug, Default)]
+pub(crate) struct Replica {
+    pub(crate) objects: std::collections::BTreeMap<mesh_types::view::Key, mesh_types::view::Object>,
+    pub(crate) cluster_id: u64,
+    pub(crate) revision: i64,
+    pub(crate) snapshots: usize,
+    /// Objects and keys received since the start.
+    pub(crate) received: usize,
+}
+
+impl Replica {
+    /// Applies messages until `enough`.
+    pub(crate) async fn follow(
+        &mut self,
+        stream: &mut tonic::Streaming<v1::SubscribeResponse>,
+        enough: impl Fn(&Self) -> bool,
+    ) {
+        let work = async {
+            while !enough(self) {
+                let message = stream.message().await.expect("the stream goes on").expect("the stream goes on");
+                self.apply(message);
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect("the awaited objects");
+    }
+
+    fn apply(&mut self, response: v1::SubscribeResponse) {
+        use v1::subscribe_response::Message;
+        self.cluster_id = response.cluster_id;
+        match response.message.expect("a message") {
+            Message::SnapshotBegin(_) => {
+                self.objects.clear();
+                self.snapshots += 1;
+            }
+            Message::Delta(delta) => {
+                let delta = mesh_types::view::Delta::try_from(delta).expect("a delta of this version");
+                self.received += delta.upserts.len() + delta.deletes.len();
+                self.revision = delta.revision;
+                self.objects.extend(delta.upserts.into_iter().map(|o| (o.key(), o)));
+                for key in delta.deletes {
+                    self.objects.remove(&key);
+                }
+            }
+            Message::Prune(v1::Prune { revision }) | Message::KeepAlive(v1::KeepAlive { revision }) => {
+                self.revision = revision;
+            }
+        }
+    }
+
+    pub(crate) fn backends(&self) -> Vec<String> {
+        use mesh_types::view::Object;
+        let backends = self.objects.values().filter_map(|o| if let Object::Backend(b) = o { Some(b) } else { None });
+        backends.map(|b| b.address.to_string()).collect()
+    }
+}
+
+pub(crate) fn subscribe(cluster_id: u64, revision: i64) -> v1::SubscribeRequest {
+    v1::SubscribeRequest { cluster_id, revision }
+}
