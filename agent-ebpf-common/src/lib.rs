@@ -31,7 +31,7 @@ mod pod;
 
 pub use addr::{Addr, AddrKey};
 pub use config::Config;
-pub use conntrack::{FlowKey, FlowTarget, NatTarget, SockOrigin};
+pub use conntrack::{FlowKey, FlowTarget, NatTarget, PortFlow, PortKey, SockOrigin};
 pub use counter::{CounterKey, CounterValue};
 pub use endpoint::{Endpoint, Node};
 pub use ipcache::IpEntry;

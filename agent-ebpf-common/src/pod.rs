@@ -21,6 +21,8 @@ pod!(
     crate::IpEntry,
     crate::NatTarget,
     crate::Node,
+    crate::PortFlow,
+    crate::PortKey,
     crate::Service,
     crate::ServiceKey,
     crate::SockOrigin,

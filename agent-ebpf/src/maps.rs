@@ -12,6 +12,7 @@ mod node;
 mod prefix;
 mod services;
 mod table;
+mod vips;
 
 pub use counters::Counters;
 pub use flows::{Flows, Sockets};

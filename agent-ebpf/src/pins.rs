@@ -11,17 +11,21 @@ pub mod map {
     pub const PREFIXES: &str = "PREFIXES";
     pub const NODES: &str = "NODES";
     pub const ENDPOINTS: &str = "ENDPOINTS";
+    pub const VIPS: &str = "VIPS";
     pub const SERVICES: &str = "SERVICES";
     pub const BACKENDS: &str = "BACKENDS";
     pub const MAGLEV: &str = "MAGLEV";
+    pub const FLOWS: &str = "FLOWS";
     pub const CT: &str = "CT";
     pub const REVNAT: &str = "REVNAT";
     pub const SOCK_REV: &str = "SOCK_REV";
     pub const COUNTERS: &str = "COUNTERS";
     pub const CONFIG: &str = "CONFIG";
     /// All of them.
-    pub const ALL: [&str; 12] =
-        [IPCACHE, PREFIXES, NODES, ENDPOINTS, SERVICES, BACKENDS, MAGLEV, CT, REVNAT, SOCK_REV, COUNTERS, CONFIG];
+    pub const ALL: [&str; 14] = [
+        IPCACHE, PREFIXES, NODES, ENDPOINTS, VIPS, SERVICES, BACKENDS, MAGLEV, FLOWS, CT, REVNAT, SOCK_REV, COUNTERS,
+        CONFIG,
+    ];
 }
 
 /// Names of the programs, as in the object and as pinned.

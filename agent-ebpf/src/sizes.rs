@@ -17,7 +17,8 @@ pub struct Sizes {
     pub backends: u32,
     /// Entries of all Maglev tables together; 4 bytes each, allocated at once.
     pub table_entries: u32,
-    /// Flows to service addresses translated per packet; about 150 bytes each, allocated at once.
+    /// Flows to service addresses translated per packet; about 130 bytes each, allocated at once. Most flows are translated
+    /// at the socket and have no entry. A quarter more is kept for second flows of a pod's port.
     pub flows: u32,
     /// Sockets connected to service addresses; about 100 bytes each, allocated at once.
     pub sockets: u32,
@@ -35,7 +36,7 @@ impl Default for Sizes {
             services: 131_072,
             backends: 262_144,
             table_entries: 4_194_304,
-            flows: 65_536,
+            flows: 16_384,
             sockets: 65_536,
             counters: 16_384,
         }
@@ -68,7 +69,8 @@ impl Sizes {
             map::SERVICES => self.services,
             map::BACKENDS => self.backends,
             map::MAGLEV => self.table_entries.div_ceil(agent_ebpf_common::service::SLAB_LINE),
-            map::CT | map::REVNAT => self.flows,
+            map::FLOWS => self.flows,
+            map::CT | map::REVNAT => self.flows.div_ceil(4),
             map::SOCK_REV => self.sockets,
             map::COUNTERS => self.counters,
             _ => return None,

@@ -19,9 +19,11 @@ const OBJ_GET: u32 = 7;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const MAP_LOOKUP_BATCH: u32 = 24;
 const MAP_UPDATE_BATCH: u32 = 26;
-const MAP_DELETE_BATCH: u32 = 27;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+
+/// `BPF_NOEXIST`: for `map_update`, only where the key is new.
+pub(crate) const NO_EXIST: u64 = 1;
 
 const RDONLY: u32 = 1 << 3;
 /// `BPF_F_BEFORE` without a relative program: the first in the chain.
@@ -140,14 +142,6 @@ struct Batch {
 }
 
 pub(crate) fn map_update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> io::Result<()> {
-    batch(MAP_UPDATE_BATCH, map, keys, values, count)
-}
-
-pub(crate) fn map_delete_batch(map: BorrowedFd<'_>, keys: &[u8], count: u32) -> io::Result<()> {
-    batch(MAP_DELETE_BATCH, map, keys, &[], count)
-}
-
-fn batch(command: u32, map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> io::Result<()> {
     let mut attr = Batch {
         in_batch: 0,
         out_batch: 0,
@@ -158,7 +152,7 @@ fn batch(command: u32, map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u
         element_flags: 0,
         flags: 0,
     };
-    bpf(command, &mut attr).map(drop)
+    bpf(MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
 /// Position of a walk through a hash map: opaque to us.

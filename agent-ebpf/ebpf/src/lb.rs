@@ -1,9 +1,18 @@
 //! From a service to a backend.
 
-use agent_ebpf_common::service::SLAB_LINE;
+use agent_ebpf_common::service::{SLAB_LINE, vips};
 use agent_ebpf_common::{Addr, Backend, Service, ServiceKey, flow};
 
-use crate::maps::{BACKENDS, MAGLEV, SERVICES};
+use crate::maps::{BACKENDS, MAGLEV, SERVICES, VIPS};
+
+/// Whether the address may be a service's. False is certain.
+#[inline(always)]
+pub fn may_be_service(addr: &Addr) -> bool {
+    let (line, word, mask) = vips::place(vips::bit(addr));
+    let Some(words) = VIPS.get_ptr(line) else { return false };
+    // SAFETY: the pointer is valid for the run, and the index is below the line's length. Volatile: the agent writes it.
+    unsafe { words.cast::<u32>().add(word).read_volatile() & mask != 0 }
+}
 
 #[inline(always)]
 pub fn service(addr: Addr, port_be: u16, proto: u8) -> Option<&'static Service> {

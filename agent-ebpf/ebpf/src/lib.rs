@@ -11,6 +11,7 @@
 
 pub mod clamp;
 pub mod count;
+pub mod flows;
 pub mod from_mesh;
 pub mod from_pod;
 pub mod from_tunnel;

@@ -1,6 +1,6 @@
 //! Reading headers by direct access.
 
-use agent_ebpf_common::{Addr, FlowKey, PROTO_TCP, PROTO_UDP};
+use agent_ebpf_common::{Addr, FlowKey, PROTO_TCP, PROTO_UDP, PortKey};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_pull_data;
@@ -14,7 +14,9 @@ pub const L4: usize = ETH_LEN + IPV4_LEN;
 const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const TCP_FLAGS: usize = 13;
+const FIN: u8 = 1;
 const SYN: u8 = 2;
+const RST: u8 = 4;
 const ACK: u8 = 16;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -47,6 +49,8 @@ pub struct V4 {
     pub dont_fragment: bool,
     pub is_syn: bool,
     pub is_ack: bool,
+    pub is_fin: bool,
+    pub is_rst: bool,
 }
 
 impl V4 {
@@ -69,6 +73,13 @@ pub fn flow_key(src: Addr, dst: Addr, ports: (u16, u16), proto: u32) -> FlowKey 
     let ([a, b, c, d], [e, f, g, h]) = (src.0, dst.0);
     // SAFETY: FlowKey is repr(C): two addresses of four words, two ports in one word on this little-endian target, and a word.
     unsafe { core::mem::transmute([a, b, c, d, e, f, g, h, ports, proto]) }
+}
+
+#[inline(always)]
+pub fn port_key(addr: u32, port: u16, proto: u8) -> PortKey {
+    let [a, b, c, d] = Addr::from_wire_v4(addr).0;
+    // SAFETY: PortKey is repr(C): four words, then port, protocol and padding in one word on this little-endian target.
+    unsafe { core::mem::transmute([a, b, c, d, port as u32 | (proto as u32) << 16]) }
 }
 
 #[inline(always)]
@@ -159,6 +170,8 @@ pub fn v4(start: usize, end: usize, base: usize) -> Option<V4> {
             dont_fragment: fragment & DONT_FRAGMENT != 0,
             is_syn: false,
             is_ack: false,
+            is_fin: false,
+            is_rst: false,
         };
         let plain = version_and_length & 0xf == 5 && fragment & FRAGMENT_OFFSET == 0;
         let l4 = base + IPV4_LEN;
@@ -173,6 +186,8 @@ pub fn v4(start: usize, end: usize, base: usize) -> Option<V4> {
             let flags = at::<u8>(start, end, l4 + TCP_FLAGS).unwrap_or(0);
             out.is_syn = flags & SYN != 0;
             out.is_ack = flags & ACK != 0;
+            out.is_fin = flags & FIN != 0;
+            out.is_rst = flags & RST != 0;
         }
         Some(out)
     }

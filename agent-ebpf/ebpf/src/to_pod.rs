@@ -4,9 +4,8 @@ use agent_ebpf_common::verdict::{direction::TO_POD, reason};
 use aya_ebpf::programs::TcContext;
 
 use crate::count::{self, NOBODY};
-use crate::maps::REVNAT;
-use crate::nat;
 use crate::packet::{NEXT, Network, network};
+use crate::{flows, nat};
 
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
@@ -14,8 +13,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     if !ip.has_ports {
         return NEXT;
     }
-    // SAFETY: as for the flow table: an entry evicted under us misleads one packet at most.
-    let Some(origin) = (unsafe { REVNAT.get(&ip.flow()) }) else { return NEXT };
+    let Some(origin) = flows::origin(&ip) else { return NEXT };
     let (addr, port) = (origin.addr.wire_v4(), origin.port_be);
     match nat::source(ctx, &ip, addr, port) {
         Ok(()) => NEXT,

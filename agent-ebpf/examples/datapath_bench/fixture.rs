@@ -54,6 +54,7 @@ impl Fixture {
             services: services.max(1_024),
             backends: services * BACKENDS + 1,
             table_entries: services * len,
+            flows: std::env::var("FLOWS").map_or(65_536, |v| v.parse().unwrap()),
             ..Sizes::default()
         };
         let datapath = Datapath::load_or_adopt(bpffs.path(), sizes)?;
@@ -73,7 +74,13 @@ impl Fixture {
         Ok(self.run.time(EMPTY, &frame(POD, ACK), Context::default(), repeat)?)
     }
 
-    pub(crate) fn replay(&mut self, program: &'static str, syn: bool, repeat: u32, answer: i32) -> anyhow::Result<Duration> {
+    pub(crate) fn replay(
+        &mut self,
+        program: &'static str,
+        syn: bool,
+        repeat: u32,
+        answer: i32,
+    ) -> anyhow::Result<Duration> {
         let frame = frame(POD, if syn { SYN } else { ACK });
         let outcome = self.run.replay(program, &frame, Context::default(), repeat)?;
         ensure!(outcome.answer == answer, "{program} answered {}, not {answer}", outcome.answer);

@@ -1,4 +1,4 @@
-//! `SERVICES`, `BACKENDS` and `MAGLEV`.
+//! `SERVICES` with its filter `VIPS`, `BACKENDS` and `MAGLEV`.
 //!
 //! Order of a change, so that no packet sees a hole: backends, then the table in a fresh range, then the service's entry;
 //! afterwards, a grace period later, the old range and the old backends' numbers may be used again.
@@ -9,12 +9,17 @@ use agent_ebpf_common::service::SLAB_LINE;
 use agent_ebpf_common::{Backend, Service, ServiceKey};
 
 use super::table::Table;
+use super::vips::Vips;
 use super::{Access, Error};
 use crate::pins::map;
 use crate::{Pins, sys};
 
 /// Service addresses.
-pub struct Services(Table<ServiceKey, Service>);
+pub struct Services {
+    table: Table<ServiceKey, Service>,
+    /// `None` when read-only.
+    vips: Option<Vips>,
+}
 
 /// Backends by number. An array: numbers are 1 to `capacity() - 1`.
 pub struct Backends(Table<u32, Backend>);
@@ -28,31 +33,54 @@ pub struct Maglev {
 
 impl Services {
     pub fn open(pins: &Pins, access: Access) -> Result<Self, Error> {
-        Table::open(pins, map::SERVICES, access).map(Self)
+        let table: Table<ServiceKey, Service> = Table::open(pins, map::SERVICES, access)?;
+        let vips = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => Some(Vips::open(pins, table.entries()?.iter().map(|(key, _)| key))?),
+        };
+        Ok(Self { table, vips })
     }
 
     pub fn get(&self, key: &ServiceKey) -> Result<Option<Service>, Error> {
-        self.0.get(key)
+        self.table.get(key)
     }
 
     pub fn insert(&self, key: &ServiceKey, service: &Service) -> Result<(), Error> {
-        self.0.insert(key, service)
+        let vips = self.vips()?;
+        vips.add(&key.addr);
+        let inserted = self.table.insert_new(key, service);
+        if !matches!(inserted, Ok(true)) {
+            vips.remove(&key.addr);
+        }
+        if inserted? { Ok(()) } else { self.table.insert(key, service) }
     }
 
+    /// One after the other: each must be told apart from a change, and 100,000 take a tenth of a second.
     pub fn insert_batch(&self, entries: &[(ServiceKey, Service)]) -> Result<(), Error> {
-        self.0.insert_batch(entries.iter().copied())
+        entries.iter().try_for_each(|(key, service)| self.insert(key, service))
     }
 
+    /// Whether there was an entry.
     pub fn remove(&self, key: &ServiceKey) -> Result<bool, Error> {
-        self.0.remove(key)
+        let vips = self.vips()?;
+        let was_there = self.table.remove(key)?;
+        if was_there {
+            vips.remove(&key.addr);
+        }
+        Ok(was_there)
     }
 
+    /// Absent keys are fine.
     pub fn remove_batch(&self, keys: &[ServiceKey]) -> Result<(), Error> {
-        self.0.remove_batch(keys)
+        keys.iter().try_for_each(|key| self.remove(key).map(drop))
     }
 
     pub fn entries(&self) -> Result<Vec<(ServiceKey, Service)>, Error> {
-        self.0.entries()
+        self.table.entries()
+    }
+
+    fn vips(&self) -> Result<&Vips, Error> {
+        self.vips.as_ref().ok_or(Error::ReadOnly { map: map::SERVICES })
     }
 }
 

@@ -64,6 +64,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
         sys::map_update(self.fd(), sys::bytes_of(key), sys::bytes_of(value), 0).map_err(self.failed("write"))
     }
 
+    /// Whether the key was new; if not, its value stays.
+    pub(super) fn insert_new(&self, key: &K, value: &V) -> Result<bool, Error> {
+        match sys::map_update(self.fd(), sys::bytes_of(key), sys::bytes_of(value), sys::NO_EXIST) {
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            result => result.map(|()| true).map_err(self.failed("write")),
+        }
+    }
+
     /// Whether there was an entry.
     pub(super) fn remove(&self, key: &K) -> Result<bool, Error> {
         sys::map_delete(self.fd(), sys::bytes_of(key)).map_err(self.failed("delete"))
@@ -81,21 +89,6 @@ impl<K: Pod, V: Pod> Table<K, V> {
                 sys::map_update_batch(self.fd(), &keys, &values, count).map_err(self.failed("write"))?;
                 (keys.clear(), values.clear());
                 count = 0;
-            }
-        }
-        Ok(())
-    }
-
-    /// Absent keys are fine.
-    pub(super) fn remove_batch(&self, keys: &[K]) -> Result<(), Error> {
-        for chunk in keys.chunks(BATCH as usize) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(|k| sys::bytes_of(k).iter().copied()).collect();
-            let count = u32::try_from(chunk.len()).unwrap_or(BATCH);
-            // A batch stops at the first absent key, and where it stopped is not reliable in all map types.
-            if sys::map_delete_batch(self.fd(), &bytes, count).is_err() {
-                for key in chunk {
-                    self.remove(key)?;
-                }
             }
         }
         Ok(())

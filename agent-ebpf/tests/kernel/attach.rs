@@ -2,12 +2,16 @@
 
 use std::process::Command;
 
+use agent_ebpf::common::Service;
+use agent_ebpf::common::verdict::{direction::FROM_POD, reason};
 use agent_ebpf::links::{Attached, Place as At};
 use agent_ebpf::maps::{Access, Error};
 use agent_ebpf::pins::{Pins, map, program};
+use agent_ebpf::testrun::{Context, TestRun};
 use agent_ebpf::{Datapath, Maps, Sizes};
 
-use crate::harness::{config, endpoint, remote_entry, with_place};
+use crate::harness::{Bench, VIP, config, endpoint, remote_entry, service_key, with_place};
+use crate::packet::{SYN, tcp};
 
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2 is installed");
@@ -28,6 +32,7 @@ fn a_restarted_agent_finds_its_maps_with_their_content_and_its_links_with_its_pr
         first.maps.endpoints.insert([10, 1, 1, 2].into(), &endpoint()).unwrap();
         first.maps.ipcache.insert(&"10.2.0.0/16".parse().unwrap(), &remote_entry()).unwrap();
         first.maps.maglev.write(5, &[1, 2, 3]).unwrap();
+        first.maps.services.insert(&service_key(80, 6), &Service::default()).unwrap();
         assert_eq!(first.attach_pod(device).unwrap(), Attached::New);
         let before = first.links().unwrap();
         assert_eq!(before.len(), 2);
@@ -38,6 +43,11 @@ fn a_restarted_agent_finds_its_maps_with_their_content_and_its_links_with_its_pr
         assert_eq!(second.maps.endpoints.entries().unwrap(), [([10, 1, 1, 2].into(), endpoint())]);
         assert_eq!(second.maps.ipcache.entries().unwrap().len(), 1);
         assert_eq!(second.maps.maglev.read(4, 5).unwrap(), [0, 1, 2, 3, 0]);
+        let refused = TestRun::new(second, 1).unwrap();
+        let mut bench = Bench { run: refused };
+        let syn = tcp(([10, 1, 1, 2].into(), 1), (VIP, 80), SYN).bytes();
+        bench.assert_dropped(program::FROM_POD, &syn, Context::default(), FROM_POD, reason::NO_BACKEND);
+        let second = bench.run.datapath;
         let after = second.links().unwrap();
         for (old, new) in before.iter().zip(&after) {
             assert_eq!((&old.name, &old.place), (&new.name, &new.place));

@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agent_ebpf::common::{PROTO_TCP, PROTO_UDP};
 
+pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
 pub(crate) const ETH: usize = 14;
 pub(crate) const L4: usize = 34;

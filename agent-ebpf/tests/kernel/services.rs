@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use agent_ebpf::common::verdict::{direction::FROM_POD, reason};
-use agent_ebpf::common::{PROTO_TCP, PROTO_UDP, Service};
+use agent_ebpf::common::{Backend, PROTO_TCP, PROTO_UDP, Service};
 use agent_ebpf::pins::program::{FROM_POD as FROM, TO_POD as TO};
 use agent_ebpf::testrun::{Context, NEXT, REDIRECT, SHOT};
 
 use crate::harness::{
     Bench, LOCAL_POD, PEER, POD, POD_IDENTITY, REMOTE_POD, VIP, backend, remote_entry, service_key, with_node,
 };
-use crate::packet::{ACK, Frame, SYN, assert_checksums, dst, src, tcp, udp};
+use crate::packet::{ACK, FIN, Frame, RST, SYN, assert_checksums, dst, src, tcp, udp};
 
 const SECOND_POD: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 const THIRD_POD: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 4);
@@ -187,5 +187,86 @@ fn what_was_never_translated_comes_back_untouched() {
         let outcome = bench.send(TO, &frame);
         assert_eq!((outcome.answer, outcome.packet), (NEXT, frame));
         assert_ne!(outcome.answer, SHOT);
+    });
+}
+
+/// Two services of one backend each, and the addresses they answer from.
+fn two_services(bench: &Bench, proto: u8) -> [((Ipv4Addr, u16), (Ipv4Addr, u16)); 2] {
+    let maps = bench.maps();
+    let all = [((VIP, 80), (LOCAL_POD, 8080)), ((VIP, 81), (SECOND_POD, 8081))];
+    for (number, ((_, port), (pod, pod_port))) in (1..).zip(all) {
+        maps.backends.set(number, &Backend { proto, ..backend(pod, pod_port, false) }).unwrap();
+        let service = Service { id: number, backends: 1, backend: number, ..Service::default() };
+        maps.services.insert(&service_key(port, proto), &service).unwrap();
+    }
+    all
+}
+
+#[test]
+fn one_port_of_a_pod_talks_to_two_services_at_once() {
+    with_node(|bench| {
+        let both = two_services(bench, PROTO_UDP);
+        for _ in 0..2 {
+            for (service, answerer) in both {
+                let sent = bench.send(FROM, &udp((POD, 1234), service).bytes());
+                assert_eq!(dst(&sent.packet), answerer);
+                assert_checksums(&sent.packet);
+                let answered = bench.send(TO, &udp(answerer, (POD, 1234)).bytes());
+                assert_eq!(src(&answered.packet), service);
+                assert_checksums(&answered.packet);
+            }
+        }
+        let mut flows = bench.maps().flows.entries().unwrap();
+        flows.sort_unstable_by_key(|(key, _)| key.dport_be.to_be());
+        let seen: Vec<_> = flows.iter().map(|(key, _)| u16::from_be(key.dport_be)).collect();
+        assert_eq!(seen, [80, 81]);
+        assert_eq!(bench.maps().flows.overflowed().unwrap().len(), 1);
+        for (key, target) in flows {
+            assert_eq!(bench.maps().flows.get(&key).unwrap(), Some(target));
+            assert!(bench.maps().flows.remove(&key).unwrap());
+            assert!(!bench.maps().flows.remove(&key).unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_port_whose_connection_is_over_is_given_to_the_next_one() {
+    with_node(|bench| {
+        let [(first, first_pod), (second, second_pod)] = two_services(bench, PROTO_TCP);
+        let fin = FIN | ACK;
+        for ending in [vec![(FROM, fin), (TO, fin)], vec![(FROM, RST)], vec![(TO, RST)]] {
+            assert_eq!(dst(&bench.send(FROM, &tcp((POD, 7), first, SYN).bytes()).packet), first_pod);
+            for (program, flags) in ending {
+                let frame = if program == FROM { tcp((POD, 7), first, flags) } else { tcp(first_pod, (POD, 7), flags) };
+                assert_eq!(bench.send(program, &frame.bytes()).answer, NEXT);
+            }
+            assert_eq!(dst(&bench.send(FROM, &tcp((POD, 7), second, SYN).bytes()).packet), second_pod);
+            assert!(bench.maps().flows.overflowed().unwrap().is_empty());
+            let reset = tcp((POD, 7), second, RST);
+            assert_eq!(dst(&bench.send(FROM, &reset.bytes()).packet), second_pod);
+        }
+        // One FIN is half a connection: answers still come.
+        bench.send(FROM, &tcp((POD, 8), first, SYN).bytes());
+        bench.send(FROM, &tcp((POD, 8), first, fin).bytes());
+        bench.send(FROM, &tcp((POD, 8), second, SYN).bytes());
+        assert_eq!(src(&bench.send(TO, &tcp(first_pod, (POD, 8), ACK).bytes()).packet), first);
+        assert_eq!(src(&bench.send(TO, &tcp(second_pod, (POD, 8), ACK).bytes()).packet), second);
+    });
+}
+
+#[test]
+fn a_service_address_is_known_until_its_last_port_is_gone() {
+    with_node(|bench| {
+        two_services(bench, PROTO_TCP);
+        let services = &bench.run.datapath.maps.services;
+        assert!(services.remove(&service_key(80, PROTO_TCP)).unwrap());
+        assert!(!services.remove(&service_key(80, PROTO_TCP)).unwrap());
+        let other = Service { id: 9, backends: 1, backend: 2, ..Service::default() };
+        services.insert(&service_key(81, PROTO_TCP), &other).unwrap();
+        services.insert(&service_key(81, PROTO_TCP), &other).unwrap();
+        let to_second = tcp((POD, 1), (VIP, 81), SYN).bytes();
+        assert_eq!(dst(&bench.send(FROM, &to_second).packet).0, SECOND_POD);
+        assert!(bench.maps().services.remove(&service_key(81, PROTO_TCP)).unwrap());
+        assert_eq!(bench.send(FROM, &tcp((POD, 2), (VIP, 81), SYN).bytes()).packet[30..34], VIP.octets());
     });
 }
