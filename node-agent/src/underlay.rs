@@ -264,6 +264,10 @@ impl Underlay {
         for route in wanted.iter().filter(|route| !held.contains(route)) {
             self.netlink.replace_route(route).await?;
         }
+        // What could not be looked at must not be mistaken for what is not wanted.
+        if !state.errors.is_empty() {
+            return Ok(());
+        }
         // A route that took another's place is in `wanted` by its key; deleting the old form would delete the new one.
         let keys: BTreeSet<_> = wanted.iter().map(routing::key).collect();
         for route in held.iter().filter(|route| !keys.contains(&routing::key(route))) {

@@ -9,7 +9,7 @@ use node_agent::tunnel::userspace::{self, Options};
 
 #[derive(Debug, Parser)]
 #[command(name = "mesh-tunnel", version, about = "Userspace WireGuard device of a node")]
-struct Args {
+struct Cli {
     /// Name of the device
     #[arg(long, env = "ISTHMUS_TUNNEL_DEVICE", default_value = TUNNEL_DEVICE, value_name = "NAME")]
     device: String,
@@ -22,8 +22,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
             // Nothing is left to do when standard error is closed.
@@ -31,13 +31,13 @@ fn main() -> ExitCode {
             return exit::code(code);
         }
     };
-    if let Err(error) = telemetry::init(&args.telemetry) {
+    if let Err(error) = telemetry::init(&cli.telemetry) {
         return failed(&error);
     }
     // Both sockets can hand out the private key: for their owner only, from the moment they exist.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(args.workers.into())
+        .worker_threads(cli.workers.into())
         .thread_name("mesh-tunnel")
         .enable_all()
         .build();
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let options = Options { device: args.device };
+    let options = Options { device: cli.device };
     runtime.block_on(async {
         let shutdown = Shutdown::new();
         let _signals = match shutdown.listen_to_signals() {
