@@ -144,6 +144,10 @@ impl Watches {
     }
 }
 
+/// Some servers say so in words only.
 fn refused(watched: Watched, compact_revision: i64, reason: String) -> Update {
-    if compact_revision > 0 { Update::Compacted(watched) } else { Update::Refused { watched, reason } }
+    if compact_revision > 0 || reason.contains("required revision has been compacted") {
+        return Update::Compacted(watched);
+    }
+    Update::Refused { watched, reason }
 }
