@@ -1,2 +1,90 @@
-//! Build, test, demo and bench commands of the project
-fn main() {}
+//! The project's own commands: what `make`, CI and people run.
+//!
+//! Owns how the project is built, checked and demonstrated. Must build before anything else does (no protoc, no BPF
+//! toolchain), hence its four small dependencies; it knows no mesh word.
+
+mod bootstrap;
+mod deny;
+mod lab;
+mod layers;
+mod orphans;
+mod repo;
+mod rust_source;
+mod size;
+mod suite;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::repo::Repo;
+
+/// Builds, checks and shows the project.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what is missing (Debian 12 as root), then show what the kernel offers
+    Bootstrap,
+    /// Build the eBPF objects
+    Ebpf,
+    /// Two clusters, joined, under load and faults; passes its arguments on
+    #[command(disable_help_flag = true)]
+    Demo(Rest),
+    /// up | status | exec | down: the lab by hand; passes its arguments on
+    #[command(disable_help_flag = true)]
+    Lab(Rest),
+    /// Measure, into target/bench; passes its arguments on
+    #[command(disable_help_flag = true)]
+    Bench(Rest),
+    /// Every check and test, as CI runs them
+    Test(suite::Options),
+    /// The checks of `test` that need no run: format, layers, orphans, sizes, clippy, licences
+    Lint,
+    /// Direction of dependencies, and which files may name which crates
+    CheckLayers,
+    /// Source files that no crate reaches
+    CheckOrphans,
+    /// Source files that are too long
+    CheckSize,
+}
+
+#[derive(Debug, clap::Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<bool> {
+    let repo = Repo::find()?;
+    match verb {
+        Verb::Bootstrap => bootstrap::run(),
+        Verb::Ebpf => repo.cargo(["build", "--package", "agent-ebpf"]),
+        Verb::Demo(rest) => lab::demo(&repo, &rest.args),
+        Verb::Lab(rest) => lab::lab(&repo, &rest.args),
+        Verb::Bench(rest) => lab::bench(&repo, &rest.args),
+        Verb::Test(options) => Ok(suite::test(&repo, &options)),
+        Verb::Lint => Ok(suite::lint(&repo)),
+        Verb::CheckLayers => Ok(repo::report("check-layers", &layers::check(&repo)?)),
+        Verb::CheckOrphans => Ok(repo::report("check-orphans", &orphans::check(&repo)?)),
+        Verb::CheckSize => Ok(repo::report("check-size", &size::check(&repo)?)),
+    }
+}
