@@ -1,8 +1,7 @@
 //! [`Store`] over one openraft replica in this process.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +31,8 @@ use crate::metrics::Metrics;
 /// The bound on operations of one transaction for callers inside the process.
 const MAX_TXN_OPS: usize = 100_000;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Entries before a snapshot that are kept for replicas that are a little behind.
-const LOGS_BEFORE_SNAPSHOT: u64 = 500;
+/// Entries before a snapshot that are kept for replicas that are a little behind: a group of one has none.
+const LOGS_BEFORE_SNAPSHOT: u64 = 0;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -66,10 +65,6 @@ impl Options {
 /// Why a replica cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{path:?} cannot be used")]
-    Dir { path: PathBuf, source: io::Error },
-    #[error("{path:?} is in use by another process")]
-    InUse { path: PathBuf },
     #[error(transparent)]
     Log(#[from] LogStoreError),
     #[error(transparent)]
@@ -95,14 +90,12 @@ pub struct Embedded {
     progress_interval: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// Held for as long as the folder is in use.
-    _lock: File,
 }
 
 impl Embedded {
     /// Opens or creates the store and waits until it serves: all that was acknowledged before is applied.
     pub async fn open(options: Options, metrics: Metrics) -> std::result::Result<Arc<Self>, OpenError> {
-        let lock = lock_dir(&options.dir)?;
+        let log = LogStore::open(&options.dir, options.segment_bytes, metrics.clone())?;
         let snapshots = SnapshotDir::open(options.dir.join("snapshot"))?;
         let replica = Arc::new(Replica::new(metrics.clone()));
         let snapshot = snapshots.load()?;
@@ -110,7 +103,6 @@ impl Embedded {
         if let Some(snapshot) = snapshot {
             replica.restore(snapshot);
         }
-        let log = LogStore::open(&options.dir, options.segment_bytes, metrics.clone())?;
         if let Some(purged) = log.purged().map(|log_id| log_id.index) {
             if covered.is_none_or(|covered| covered < purged) {
                 return Err(OpenError::SnapshotMissing { purged, snapshot: covered.unwrap_or(0) });
@@ -141,18 +133,7 @@ impl Embedded {
         tasks.close();
         let progress_interval = options.progress_interval;
         let node_id = options.node_id;
-        Ok(Arc::new(Self {
-            node_id,
-            replica,
-            raft,
-            proposer,
-            log,
-            snapshots,
-            progress_interval,
-            stop,
-            tasks,
-            _lock: lock,
-        }))
+        Ok(Arc::new(Self { node_id, replica, raft, proposer, log, snapshots, progress_interval, stop, tasks }))
     }
 
     /// Stops serving: watches end, later calls fail, and when it returns nothing of the store runs any more.
@@ -195,17 +176,6 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         // Without a runtime openraft cannot be waited for; its tasks end when their channels do.
         self.stop.cancel();
-    }
-}
-
-fn lock_dir(dir: &PathBuf) -> std::result::Result<File, OpenError> {
-    let at = |source| OpenError::Dir { path: dir.clone(), source };
-    fs::create_dir_all(dir).map_err(at)?;
-    let lock = File::create(dir.join("lock")).map_err(at)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: dir.clone() }),
-        Err(TryLockError::Error(source)) => Err(at(source)),
     }
 }
 

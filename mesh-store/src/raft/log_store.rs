@@ -4,9 +4,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -31,6 +32,10 @@ pub enum LogStoreError {
     Meta(#[from] MetaError),
     #[error("the thread that writes the log cannot be started")]
     Thread(#[source] io::Error),
+    #[error("{path:?} cannot be used")]
+    Dir { path: PathBuf, source: io::Error },
+    #[error("{path:?} is in use by another process, or by this one")]
+    InUse { path: PathBuf },
 }
 
 #[derive(Clone)]
@@ -44,6 +49,8 @@ struct Shared {
     recent: Mutex<VecDeque<Entry>>,
     jobs: mpsc::Sender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Given back when the writer has ended: only then may another open the folder.
+    _lock: File,
 }
 
 struct Files {
@@ -59,6 +66,7 @@ enum Job {
 
 impl LogStore {
     pub(crate) fn open(dir: &Path, segment_bytes: u64, metrics: Metrics) -> Result<Self, LogStoreError> {
+        let lock = lock_dir(dir)?;
         let meta = MetaFile::open(dir)?;
         let first_wanted = meta.meta.purged.map_or(0, |purged| purged.index + 1);
         let log = Log::open(&dir.join("log"), segment_bytes, first_wanted)?;
@@ -69,7 +77,8 @@ impl LogStore {
             .name("store-log".to_owned())
             .spawn(move || write_jobs(&queue, &writing, &metrics))
             .map_err(LogStoreError::Thread)?;
-        let shared = Shared { files, recent: Mutex::new(VecDeque::new()), jobs, writer: Mutex::new(Some(writer)) };
+        let recent = Mutex::new(VecDeque::new());
+        let shared = Shared { files, recent, jobs, writer: Mutex::new(Some(writer)), _lock: lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -130,6 +139,18 @@ impl Drop for Shared {
                 tracing::error!("the thread that writes the log panicked");
             }
         }
+    }
+}
+
+/// Creates the folder if need be and sees to it that nobody else has it open.
+fn lock_dir(dir: &Path) -> Result<File, LogStoreError> {
+    let at = |source| LogStoreError::Dir { path: dir.to_path_buf(), source };
+    fs::create_dir_all(dir).map_err(at)?;
+    let lock = File::create(dir.join("lock")).map_err(at)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(LogStoreError::InUse { path: dir.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(at(source)),
     }
 }
 

@@ -25,8 +25,10 @@ pub(crate) fn start(
     let registration = replica.hub.register(request.range.clone());
     let current = replica.revision();
     let cursor = if request.start_revision > 0 { request.start_revision } else { current + 1 };
-    // Changes made between the two lines above have rung already; this covers those before.
-    registration.bell.ring(cursor);
+    if cursor <= current {
+        // Later changes ring by themselves, since the registration came first; this is for those before.
+        registration.bell.ring(cursor);
+    }
     let bell = Arc::clone(&registration.bell);
     let control = WatchControl::new(move || bell.ask_progress());
     let watch = Watch {
@@ -108,7 +110,7 @@ impl Watch {
                 bytes += event.kv.key.len() + event.kv.value.len();
                 events.push(event.clone());
             }
-            reached += 1;
+            reached = batch.first().map_or(reached + 1, |event| event.kv.mod_revision);
             if events.len() >= EVENTS_PER_BATCH || bytes >= BYTES_PER_BATCH {
                 break;
             }

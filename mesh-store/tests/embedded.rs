@@ -1,0 +1,344 @@
+//! The embedded store through its trait: durability, watches, leases, retention, snapshots.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mesh_store::backend::{Error, WatchRequest, WatchUpdate, Watcher};
+use mesh_store::mvcc::{
+    Compare, DeleteRangeRequest, Event, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
+};
+use mesh_store::{Embedded, LogStoreError, Metrics, OpenError, Options, Retention, Store};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn options(dir: &Path) -> Options {
+    Options { segment_bytes: 256 * 1024, ..Options::new(dir) }
+}
+
+async fn open(options: Options) -> Arc<Embedded> {
+    let started = Instant::now();
+    loop {
+        match Embedded::open(options.clone(), Metrics::detached()).await {
+            Ok(store) => return store,
+            // The predecessor was dropped without a shutdown and is still going down.
+            Err(OpenError::Log(LogStoreError::InUse { .. })) if started.elapsed() < DEADLINE => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn put(store: &Embedded, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) -> i64 {
+    store.put(PutRequest::new(key, value)).await.unwrap().revision
+}
+
+async fn next(watcher: &mut Watcher) -> WatchUpdate {
+    tokio::time::timeout(DEADLINE, watcher.next()).await.expect("an update in time").expect("the watch goes on")
+}
+
+/// Collects events until one has this revision.
+async fn events_until(watcher: &mut Watcher, revision: i64) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        match next(watcher).await {
+            WatchUpdate::Events(batch) => {
+                assert!(batch.events.iter().all(|event| event.kv.mod_revision <= batch.revision));
+                events.extend(batch.events);
+                if batch.revision >= revision {
+                    return events;
+                }
+            }
+            WatchUpdate::Progress { .. } => {}
+            WatchUpdate::Compacted { compact_revision } => panic!("compacted at {compact_revision}"),
+        }
+    }
+}
+
+async fn wait_for(mut condition: impl AsyncFnMut() -> bool, what: &str) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < DEADLINE, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_goes_on_at_the_same_revision_with_the_same_cluster_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    let cluster_id = store.cluster_id();
+    assert_ne!(cluster_id, 0);
+    for n in 0..100 {
+        put(&store, format!("k/{n:03}"), "v").await;
+    }
+    store.delete_range(DeleteRangeRequest::key("k/000")).await.unwrap();
+    let before = store.range(RangeRequest::prefix("k/")).await.unwrap();
+    store.shutdown().await;
+    assert!(matches!(store.put(PutRequest::new("late", "")).await, Err(Error::Stopped)));
+    drop(store);
+
+    for shut_down in [false, true] {
+        let store = open(options(dir.path())).await;
+        assert_eq!(store.cluster_id(), cluster_id);
+        assert_eq!(store.revision(), before.revision);
+        assert_eq!(store.range(RangeRequest::prefix("k/")).await.unwrap(), before);
+        let old = RangeRequest { revision: 50, ..RangeRequest::prefix("k/") };
+        assert_eq!(store.range(old).await.unwrap().count, 49);
+        if shut_down {
+            store.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    let second = Embedded::open(options(dir.path()), Metrics::detached()).await;
+    assert!(matches!(second.err(), Some(OpenError::Log(LogStoreError::InUse { .. }))));
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_purge_the_log_and_restore_history_leases_and_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.snapshot_log_bytes = 300 * 1024;
+    let store = open(options.clone()).await;
+    let cluster_id = store.cluster_id();
+    let lease = store.lease_grant(0, 600).await.unwrap();
+    store.put(PutRequest { lease: lease.id, ..PutRequest::new("leased", "v") }).await.unwrap();
+    let snapshots = dir.path().join("snapshot");
+    let taken = || std::fs::read_dir(&snapshots).unwrap().count() > 0;
+    let started = Instant::now();
+    let mut last = 0;
+    for n in 0_u64.. {
+        last = put(&store, format!("k/{}", n % 50), vec![7; 4096]).await;
+        assert!(started.elapsed() < DEADLINE, "a snapshot is taken");
+        if taken() {
+            break;
+        }
+    }
+    put(&store, "after", "snapshot").await;
+    let segments = || std::fs::read_dir(dir.path().join("log")).unwrap().count();
+    wait_for(async || segments() <= 4, "the log is purged").await;
+    drop(store);
+
+    let store = open(options).await;
+    assert_eq!((store.cluster_id(), store.revision()), (cluster_id, last + 1));
+    assert_eq!(store.range(RangeRequest::prefix("k/")).await.unwrap().count, 50);
+    assert_eq!(store.lease_time_to_live(lease.id, true).await.unwrap().keys, ["leased"]);
+    let mut watcher = store.watch(WatchRequest::prefix("k/", 3)).await.unwrap();
+    let revisions: Vec<_> = events_until(&mut watcher, last).await.iter().map(|event| event.kv.mod_revision).collect();
+    assert!(revisions.iter().copied().eq(3..=last), "{} events", revisions.len());
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_is_reported_and_never_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    put(&store, "a", "1").await;
+    store.snapshot().await.unwrap();
+    let snapshots = dir.path().join("snapshot");
+    let newest = || {
+        let files = std::fs::read_dir(&snapshots).unwrap().map(|file| file.unwrap().path());
+        files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "snap"))
+    };
+    wait_for(async || newest().is_some(), "a snapshot").await;
+    store.shutdown().await;
+    drop(store);
+    let path = newest().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let started = Instant::now();
+    let error = loop {
+        match Embedded::open(options(dir.path()), Metrics::detached()).await {
+            Err(OpenError::Log(LogStoreError::InUse { .. })) if started.elapsed() < DEADLINE => {
+                tokio::task::yield_now().await;
+            }
+            result => break result.err().expect("a damaged snapshot is refused"),
+        }
+    };
+    assert!(error.to_string().contains("is damaged: its checksum does not match"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_watcher_gets_every_event_once_and_in_order_however_slow_it_is() {
+    const WRITERS: u64 = 8;
+    const WRITES: u64 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    put(&store, "k/before", "").await;
+    let fast = store.watch(WatchRequest::prefix("k/", 1)).await.unwrap();
+    let slow = store.watch(WatchRequest::prefix("k/", 0)).await.unwrap();
+    let future = store.watch(WatchRequest::prefix("k/", 1000)).await.unwrap();
+    let one = WatchRequest { range: KeyRange::single("k/3/7"), ..WatchRequest::default() };
+    let mut one = store.watch(one).await.unwrap();
+    let last = i64::try_from(WRITERS * WRITES).unwrap() + 2;
+    let collect = |mut watcher: Watcher, lazily: bool| {
+        tokio::spawn(async move {
+            let mut revisions = Vec::new();
+            while revisions.last() != Some(&last) {
+                if lazily {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                if let WatchUpdate::Events(batch) = next(&mut watcher).await {
+                    revisions.extend(batch.events.iter().map(|event| event.kv.mod_revision));
+                }
+            }
+            revisions
+        })
+    };
+    let (fast, slow, future) = (collect(fast, false), collect(slow, true), collect(future, false));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for n in 0..WRITES {
+                    put(&store, format!("k/{writer}/{n}"), "v").await;
+                    put_elsewhere(&store, n).await;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let late = collect(store.watch(WatchRequest::prefix("k/", 2)).await.unwrap(), false);
+    for (watcher, first, name) in [(fast, 2, "fast"), (slow, 3, "slow"), (future, 1000, "future"), (late, 2, "late")] {
+        let revisions = watcher.await.unwrap();
+        let wrong = revisions.iter().zip(first..=last).find(|(seen, expected)| **seen != *expected);
+        assert_eq!(wrong, None, "{name}");
+        assert_eq!(revisions.last(), Some(&last), "{name}");
+    }
+    let WatchUpdate::Events(batch) = next(&mut one).await else { panic!() };
+    assert_eq!(batch.events.len(), 1);
+    store.shutdown().await;
+}
+
+/// A read between the writes, so that readers and writers meet.
+async fn put_elsewhere(store: &Embedded, n: u64) {
+    if n % 10 == 0 {
+        store.range(RangeRequest { limit: 5, ..RangeRequest::prefix("k/") }).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_left_behind_by_compaction_is_told_and_an_idle_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.retention = Retention { min_age: Duration::from_secs(3600), max_revisions: 100 };
+    let store = open(options).await;
+    let mut behind = store.watch(WatchRequest::prefix("busy/", 2)).await.unwrap();
+    let mut idle = store.watch(WatchRequest::prefix("idle/", 2)).await.unwrap();
+    for n in 0..500 {
+        put(&store, format!("busy/{n}"), "").await;
+    }
+    wait_for(async || store.status().await.unwrap().compact_revision >= 400, "history is bounded").await;
+    assert!(matches!(next(&mut behind).await, WatchUpdate::Compacted { compact_revision } if compact_revision >= 400));
+    assert!(behind.next().await.is_none());
+    let revision = put(&store, "idle/a", "").await;
+    let events = events_until(&mut idle, revision).await;
+    assert_eq!(events.len(), 1);
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_idle_watcher_reports_progress_by_itself_and_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    let request =
+        WatchRequest { progress_interval: Some(Duration::from_millis(30)), ..WatchRequest::prefix("idle/", 0) };
+    let mut by_itself = store.watch(request).await.unwrap();
+    let mut asked = store.watch(WatchRequest::prefix("idle/", 0)).await.unwrap();
+    let revision = put(&store, "other", "").await;
+    while next(&mut by_itself).await != (WatchUpdate::Progress { revision }) {}
+    asked.control().ask_progress();
+    assert_eq!(next(&mut asked).await, WatchUpdate::Progress { revision });
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_ends_unless_it_is_kept_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    let short = store.lease_grant(11, 1).await.unwrap();
+    let kept = store.lease_grant(12, 2).await.unwrap();
+    for (key, lease) in [("short", short.id), ("kept", kept.id)] {
+        store.put(PutRequest { lease, ..PutRequest::new(key, "") }).await.unwrap();
+    }
+    let mut watcher = store.watch(WatchRequest::prefix("", 0)).await.unwrap();
+    let keeper = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            loop {
+                store.lease_keep_alive(12).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        })
+    };
+    let WatchUpdate::Events(batch) = next(&mut watcher).await else { panic!() };
+    assert_eq!((batch.events[0].kind, &batch.events[0].kv.key[..]), (EventKind::Delete, &b"short"[..]));
+    assert_eq!(store.lease_time_to_live(11, true).await.unwrap().ttl, -1);
+    assert_eq!(store.lease_list().await.unwrap(), [12]);
+    keeper.abort();
+    let WatchUpdate::Events(batch) = next(&mut watcher).await else { panic!() };
+    assert_eq!(batch.events[0].kv.key, "kept");
+    assert!(matches!(store.lease_keep_alive(12).await, Err(Error::Refused(_))));
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_transactions_on_one_key_exactly_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    let racers: Vec<_> = (0..32)
+        .map(|n: u64| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let request = TxnRequest {
+                    compare: vec![Compare::absent("lock")],
+                    success: vec![TxnOp::Put(PutRequest::new("lock", n.to_string()))],
+                    failure: vec![TxnOp::Range(RangeRequest::get("lock"))],
+                };
+                store.txn(request).await.unwrap().succeeded
+            })
+        })
+        .collect();
+    let mut winners = 0;
+    for racer in racers {
+        winners += usize::from(racer.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clients_share_a_sync() {
+    const CLIENTS: u64 = 100;
+    const WRITES: u64 = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Metrics::detached();
+    let store = Embedded::open(options(dir.path()), metrics.clone()).await.unwrap();
+    let before = metrics.fdatasync_total();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for n in 0..WRITES {
+                    put(&store, format!("{client}/{n}"), vec![1; 300]).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let syncs = metrics.fdatasync_total() - before;
+    assert!(syncs * 5 < CLIENTS * WRITES, "{syncs} syncs for {} writes", CLIENTS * WRITES);
+    store.shutdown().await;
+}
