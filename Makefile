@@ -1,20 +1,24 @@
-# Thin: every command lives in xtask. `cargo xtask help` lists them all.
+# Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
 .PHONY: demo test bench lint clean
 
+# rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
+ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
+ifneq ($(filter 1.95.%,$(shell rustc +stable --version 2>/dev/null)),)
+export RUSTUP_TOOLCHAIN := stable
+endif
+endif
+
 demo:
-	cargo xtask bootstrap
-	cargo xtask demo
+	cargo xtask demo $(ARGS)
 
 test:
-	cargo xtask bootstrap
-	cargo xtask test
+	cargo xtask test $(ARGS)
 
 bench:
-	cargo xtask bootstrap
-	cargo xtask bench
+	cargo xtask bench $(ARGS)
 
 lint:
-	cargo xtask test --only lint
+	cargo xtask lint
 
 clean:
 	cargo clean

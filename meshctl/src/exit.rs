@@ -17,6 +17,20 @@ pub(crate) enum Exit {
 
 /// Shown at the end of `--help`.
 pub(crate) const HELP: &str = "\
+Configuration file:
+  [contexts.cluster-a]
+  admin_socket = \"/run/isthmus/mesh-apiserver.sock\"    # as root on the API server's machine
+
+  [contexts.cluster-b]                                  # from anywhere, by certificate
+  endpoint = \"b.example.net:2382\"
+  ca = \"b-ca.pem\"                                       # files: relative to this one
+  cert = \"admin-cluster-b.pem\"
+  key = \"admin-cluster-b.key\"
+  server_name = \"cluster-b.mesh.isthmus.io\"             # when the endpoint is not named in the certificate
+
+  [nodes.a1]                                            # for bpf dump: what to put in front of node-agent
+  exec = [\"ssh\", \"root@a1\"]
+
 Exit codes:
    0  done, and everything that was asked about is well
    1  refused or failed; nothing more is known than the message on stderr
