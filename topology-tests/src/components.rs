@@ -10,7 +10,6 @@ pub const ETCD_PORT: u16 = 2379;
 pub const MESH_PORT: u16 = 2382;
 pub const APISERVER_METRICS_PORT: u16 = 9972;
 pub const AGENT_METRICS_PORT: u16 = 9974;
-const TUNNEL_DEVICE: &str = "wg0";
 
 /// What protects packets between clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, clap::ValueEnum)]
@@ -102,9 +101,7 @@ pub fn node_agent(
 }
 
 pub fn mesh_tunnel(program: &Path, place: &Place) -> Command {
-    let mut command = place.command(program);
-    command.args(["--device", TUNNEL_DEVICE]);
-    command
+    place.command(program)
 }
 
 /// `meshctl` runs on the machine: it needs nothing but its configuration file.

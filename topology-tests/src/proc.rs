@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use crate::deadline::wait_for;
 use crate::nursery;
 
+/// Of a log's line that is shown in an error.
+const LONGEST_LINE: usize = 500;
+
 #[derive(Debug)]
 pub struct Proc {
     name: String,
@@ -91,16 +94,16 @@ impl Proc {
         let outcome = wait_for(what, within, || Ok(if fact() { Some(true) } else { self.exited().map(|_| false) }));
         match outcome {
             Ok(true) => Ok(()),
-            Ok(false) => bail!("{} ended before {what}; its log ends with:\n{}", self.name, self.log_tail(15)),
-            Err(late) => Err(late.context(format!("{}; its log ends with:\n{}", self.name, self.log_tail(15)))),
+            Ok(false) => bail!("{} ended before {what}; its log ends with:\n{}", self.name, self.log_tail(6)),
+            Err(late) => Err(late.context(format!("{}; its log ends with:\n{}", self.name, self.log_tail(6)))),
         }
     }
 
-    /// The last lines of the log.
+    /// The last lines of the log, each cut to what a person reads.
     pub fn log_tail(&self, lines: usize) -> String {
         let text =
             std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        let all: Vec<&str> = text.lines().collect();
+        let all: Vec<String> = text.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 }
