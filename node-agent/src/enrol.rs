@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::principal::API_SERVER;
 use certs::token::{Bearer, Token};
 use certs::{ChannelOptions, ClientTls, Leaf, LiveLeaf, PendingLeaf, SecretKey, Trust, TrustBundle};
 use mesh_proto::v1;
@@ -78,6 +77,7 @@ pub struct Identity {
     leaf: Arc<LiveLeaf>,
     bundle: TrustBundle,
     node: String,
+    server_name: String,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +92,11 @@ impl Files {
         let file = |name| folder.join(name);
         Self { key: file("agent.key"), certificate: file("agent.crt"), bundle: file("ca.crt") }
     }
+}
+
+/// The name that every API server of the cluster has in its certificate, whatever address it is dialled by.
+fn server_name(options: &Options) -> String {
+    format!("{}.mesh.isthmus.io", options.cluster)
 }
 
 /// Makes the state folder, for its owner only.
@@ -140,7 +145,7 @@ impl Identity {
             .map_err(|source| Error::TokenFile { path: files.bundle.clone(), source })?;
         let bundle = TrustBundle::from_pem(&text)?;
         tracing::info!(name = leaf.common_name(), not_after = %leaf.validity().not_after, "stored certificate");
-        Ok(Some(Self { files: files.clone(), leaf: LiveLeaf::new(leaf), bundle, node: options.node.clone() }))
+        Ok(Some(Self { files: files.clone(), leaf: LiveLeaf::new(leaf), bundle, node: options.node.clone(), server_name: server_name(options) }))
     }
 
     async fn enrol(options: &Options, files: &Files) -> Result<Self, Attempt> {
@@ -149,7 +154,7 @@ impl Identity {
         let pending = PendingLeaf::for_key(key, &options.node).map_err(Error::from)?;
         pending.key().save(&files.key)?;
 
-        let tls = ClientTls::new(&Trust::Pinned(token.ca), None, API_SERVER).map_err(Error::from)?;
+        let tls = ClientTls::new(&Trust::Pinned(token.ca), None, &server_name(options)).map_err(Error::from)?;
         let addresses = if options.apiservers.is_empty() { &token.endpoints } else { &options.apiservers };
         let mut client = JoinClient::new(certs::channel(addresses, &tls, &ChannelOptions::default()));
         let mut request = tonic::Request::new(v1::EnrollRequest {
@@ -166,12 +171,12 @@ impl Identity {
         leaf.save(&files.certificate, &files.key).map_err(Error::from)?;
         tracing::info!(name = leaf.common_name(), token = token.id, cluster = answer.cluster, "enrolled");
         let (files, node) = (files.clone(), options.node.clone());
-        Ok(Self { files, leaf: LiveLeaf::new(leaf), bundle, node })
+        Ok(Self { files, leaf: LiveLeaf::new(leaf), bundle, node, server_name: server_name(options) })
     }
 
     /// To whichever API server answers. Connects by itself, and again whenever it has to.
     pub fn channel(&self, apiservers: &[String]) -> Result<Channel, Error> {
-        let tls = ClientTls::new(&Trust::Bundle(self.bundle.clone()), Some(&self.leaf), API_SERVER)?;
+        let tls = ClientTls::new(&Trust::Bundle(self.bundle.clone()), Some(&self.leaf), &self.server_name)?;
         Ok(certs::channel(apiservers, &tls, &ChannelOptions::default()))
     }
 
