@@ -182,10 +182,10 @@ impl Args {
         }
         let stale_after = duration(m, "--stale-after", &self.stale_after);
         let withdraw_after = duration(m, "--withdraw-after", &self.withdraw_after);
-        if let (Some(stale), Some(withdraw)) = (stale_after, withdraw_after) {
-            if withdraw < stale {
-                m.add("--withdraw-after", format!("{withdraw:?} is shorter than --stale-after {stale:?}"));
-            }
+        if let (Some(stale), Some(withdraw)) = (stale_after, withdraw_after)
+            && withdraw < stale
+        {
+            m.add("--withdraw-after", format!("{withdraw:?} is shorter than --stale-after {stale:?}"));
         }
         let config = (|| {
             Some(Config {

@@ -37,7 +37,6 @@ fn main() -> ExitCode {
         Ok(()) => shutdown.exit_code(),
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "cannot go on");
-            eprintln!("mesh-apiserver: {error:#}");
             exit::code(exit::FAILURE)
         }
     }

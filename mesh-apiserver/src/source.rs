@@ -9,7 +9,7 @@ use crate::objects::{Object, ObjectKey};
 /// One change of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Apply(Object),
+    Apply(Box<Object>),
     Delete(ObjectKey),
 }
 

@@ -16,8 +16,8 @@ use super::AdminApi;
 use crate::agent_api::join::token_code;
 use crate::{own, trust};
 
-const DEFAULT_TTL: Duration = Duration::from_secs(3600);
-const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+const DEFAULT_TTL: Duration = Duration::from_hours(1);
+const MAX_TTL: Duration = Duration::from_hours(7 * 24);
 
 impl AdminApi {
     pub(super) async fn join_token(
@@ -116,7 +116,6 @@ fn cluster_name(name: &str) -> Result<ClusterName, Status> {
 fn redeem_code(error: &RedeemError) -> Code {
     match error {
         RedeemError::Token(_) | RedeemError::WrongKind { .. } => Code::InvalidArgument,
-        RedeemError::Conflict(_) => Code::FailedPrecondition,
         RedeemError::WrongBearer { .. } | RedeemError::Expired { .. } | RedeemError::Refused { .. } => {
             Code::PermissionDenied
         }
@@ -124,7 +123,8 @@ fn redeem_code(error: &RedeemError) -> Code {
         | RedeemError::Timeout { .. }
         | RedeemError::Peers(_)
         | RedeemError::Store { .. } => Code::Unavailable,
-        RedeemError::Tls { .. }
+        RedeemError::Conflict(_)
+        | RedeemError::Tls { .. }
         | RedeemError::NoCluster { .. }
         | RedeemError::Declaration { .. }
         | RedeemError::OtherCa { .. }

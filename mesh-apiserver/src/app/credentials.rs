@@ -11,7 +11,7 @@ use mesh_runtime::{ErrorChain, Shutdown, file};
 use crate::args::Config;
 
 /// Leaves live for months and are renewed with a third of that left.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

@@ -142,7 +142,7 @@ impl Exporter {
     fn take(&mut self, batch: source::Batch) {
         for change in batch.changes {
             let changes = match change {
-                source::Change::Apply(object) => self.index.apply(object),
+                source::Change::Apply(object) => self.index.apply(*object),
                 source::Change::Delete(key) => self.index.delete(&key),
             };
             self.apply(changes);

@@ -80,14 +80,18 @@ fn a_restart_that_changes_nothing_writes_nothing() {
     };
     let config = federation::contract::ClusterConfig::own(ClusterId::new(7).unwrap(), IdentityLayout::Clusters255);
     let mut first = Cluster::new("east", 7);
-    objects().into_iter().for_each(|o| first.apply(o));
+    for object in objects() {
+        first.apply(object);
+    }
     first.facts.scan_is_complete(SECOND);
     first.facts.announce(&config, "2026-11-24T00:00:00Z");
     let stored: Vec<(Bytes, Bytes)> = first.commit().into_iter().map(|(k, v)| (k, v.expect("only puts"))).collect();
 
     let mut second = Cluster::new("east", 7);
     assert!(second.facts.load(stored.clone()).is_empty());
-    objects().into_iter().for_each(|o| second.apply(o));
+    for object in objects() {
+        second.apply(object);
+    }
     second.facts.announce(&config, "2026-11-24T01:00:00Z");
     second.facts.scan_is_complete(2 * SECOND);
     assert_eq!(keys(&second.commit()), Vec::<String>::new());

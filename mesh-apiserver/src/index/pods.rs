@@ -16,7 +16,7 @@ use crate::objects::{Object, ObjectKey, Pod};
 
 #[derive(Default)]
 pub(super) struct Pods {
-    pods: BTreeMap<ObjectKey, Pod>,
+    by_key: BTreeMap<ObjectKey, Pod>,
     /// Claimants of each address, oldest first; never empty.
     claims: BTreeMap<IpAddr, Vec<ObjectKey>>,
     /// Addresses with more than one claimant.
@@ -32,7 +32,7 @@ impl Pods {
         let Object::Pod(pod) = object else { return BTreeSet::new() };
         let now = pod.own_ips();
         let mut affected: BTreeSet<IpAddr> = now.iter().copied().collect();
-        if let Some(before) = self.pods.remove(&key) {
+        if let Some(before) = self.by_key.remove(&key) {
             self.unlist(&key, &before);
             for ip in before.own_ips() {
                 affected.insert(ip);
@@ -51,12 +51,12 @@ impl Pods {
             }
         }
         self.by_node.entry(pod.node_name().to_owned()).or_default().insert(key.clone());
-        self.pods.insert(key, pod);
+        self.by_key.insert(key, pod);
         affected
     }
 
     pub(super) fn delete(&mut self, key: &ObjectKey) -> BTreeSet<IpAddr> {
-        let Some(pod) = self.pods.remove(key) else { return BTreeSet::new() };
+        let Some(pod) = self.by_key.remove(key) else { return BTreeSet::new() };
         self.unlist(key, &pod);
         let ips: BTreeSet<IpAddr> = pod.own_ips().into_iter().collect();
         for ip in &ips {
@@ -67,18 +67,18 @@ impl Pods {
 
     /// The pod whose address this is.
     pub(super) fn owner(&self, ip: IpAddr) -> Option<&Pod> {
-        self.pods.get(self.claims.get(&ip)?.first()?)
+        self.by_key.get(self.claims.get(&ip)?.first()?)
     }
 
     pub(super) fn ips_on_node(&self, node: &str) -> BTreeSet<IpAddr> {
         let pods = self.by_node.get(node).into_iter().flatten();
-        pods.filter_map(|key| self.pods.get(key)).flat_map(Pod::own_ips).collect()
+        pods.filter_map(|key| self.by_key.get(key)).flat_map(Pod::own_ips).collect()
     }
 
     pub(super) fn ips_in_namespace(&self, namespace: &str) -> BTreeSet<IpAddr> {
         // Pods are ordered by namespace first.
         let from = ObjectKey { kind: crate::objects::Kind::Pod, namespace: namespace.to_owned(), name: String::new() };
-        let pods = self.pods.range(from..).take_while(|(key, _)| key.namespace == namespace);
+        let pods = self.by_key.range(from..).take_while(|(key, _)| key.namespace == namespace);
         pods.flat_map(|(_, pod)| pod.own_ips()).collect()
     }
 

@@ -53,8 +53,8 @@ pub struct Conditions {
 struct Port {
     #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
-    port: Option<u16>,
+    #[serde(default, rename = "port")]
+    number: Option<u16>,
     #[serde(default)]
     protocol: Option<Protocol>,
 }
@@ -76,7 +76,7 @@ impl EndpointSlice {
             .iter()
             .filter_map(|p| {
                 let name = p.name.clone().unwrap_or_default();
-                Some(NamedPort { name, protocol: p.protocol.unwrap_or(Protocol::Tcp), port: p.port? })
+                Some(NamedPort { name, protocol: p.protocol.unwrap_or(Protocol::Tcp), port: p.number? })
             })
             .collect()
     }

@@ -80,7 +80,7 @@ impl Handle {
     pub async fn subscribe(&self, cluster_id: u64, revision: i64) -> Subscription {
         let mut wake = self.revision.subscribe();
         // The sender lives in this handle, so waiting for the first view cannot fail.
-        let _ = wake.wait_for(|r| *r > 0).await.is_ok();
+        wake.wait_for(|r| *r > 0).await.ok();
         let same_store = cluster_id == self.store.cluster_id();
         let newest = self.state.read().revision;
         if !same_store || revision <= 0 || revision > newest {
@@ -123,12 +123,14 @@ impl Handle {
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        let mut state = self.state.write();
-        if let Some(snapshot) = state.snapshot.as_ref().filter(|s| s.revision == state.revision) {
-            return Arc::clone(snapshot);
-        }
-        let snapshot = Arc::new(Snapshot::of(&state.view, state.revision, self.cluster_id()));
-        state.snapshot = Some(Arc::clone(&snapshot));
+        let snapshot = {
+            let state = self.state.read();
+            match &state.snapshot {
+                Some(snapshot) if snapshot.revision == state.revision => return Arc::clone(snapshot),
+                _ => Arc::new(Snapshot::of(&state.view, state.revision, self.cluster_id())),
+            }
+        };
+        self.state.write().snapshot = Some(Arc::clone(&snapshot));
         snapshot
     }
 

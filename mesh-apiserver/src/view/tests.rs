@@ -43,7 +43,8 @@ fn services_are_chosen_by_ciliums_flow_chart() {
         Some(all)
     };
     // (what, here's annotations, here's state, there's annotations, there's state, chosen here); no annotations: no Service
-    let table: Vec<(&str, Option<Value>, char, Option<Value>, char, &[&str])> = vec![
+    type Case = (&'static str, Option<Value>, char, Option<Value>, char, &'static [&'static str]);
+    let table: Vec<Case> = vec![
         ("both global", Some(on()), '+', Some(on()), '+', BOTH),
         (
             "own names",

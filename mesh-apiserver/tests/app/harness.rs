@@ -64,13 +64,7 @@ impl Server {
 
     /// Through the Unix socket, as root.
     pub(crate) async fn admin(&self) -> AdminClient<Channel> {
-        let path = self.dir.path().join("admin.sock");
-        let connect = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connect).await;
-        AdminClient::new(channel.expect("the admin socket is open"))
+        admin_socket(self.dir.path().join("admin.sock")).await.expect("the admin socket is open")
     }
 
     pub(crate) fn admin_leaf(&self) -> Leaf {
@@ -135,10 +129,10 @@ pub(crate) fn tampered(text: &str) -> String {
     token.text().to_string()
 }
 
-async fn start_app(name: &str, id: u32, dir: &Path) -> App {
+/// The flags of cluster `id`, with all state below `dir`.
+pub(crate) fn flags(name: &str, id: u32, dir: &Path) -> Vec<String> {
     let text = |p: PathBuf| p.display().to_string();
-    let flags = [
-        "mesh-apiserver".to_owned(),
+    vec![
         format!("--cluster-name={name}"),
         format!("--cluster-id={id}"),
         format!("--state-dir={}", text(dir.join("state"))),
@@ -151,7 +145,21 @@ async fn start_app(name: &str, id: u32, dir: &Path) -> App {
         format!("--pod-cidr=10.{id}.0.0/16"),
         format!("--node-cidr=192.0.{id}.0/24"),
         format!("--service-cidr=10.10{id}.0.0/16"),
-    ];
+    ]
+}
+
+/// The admin API of the server that serves this socket; `None` while none does.
+pub(crate) async fn admin_socket(path: PathBuf) -> Option<AdminClient<Channel>> {
+    let connect = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connect).await;
+    channel.ok().map(AdminClient::new)
+}
+
+async fn start_app(name: &str, id: u32, dir: &Path) -> App {
+    let flags = std::iter::once("mesh-apiserver".to_owned()).chain(flags(name, id, dir));
     let config = Args::try_parse_from(flags).expect("known flags").check().expect("good settings");
     let started = Instant::now();
     loop {

@@ -1,8 +1,11 @@
 //! The whole server in this process, on loopback ports, with real certificates, a real store and real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod agents;
 mod etcd;
 mod harness;
+mod kill;
 mod manifests;
 mod peers;
 mod restart;

@@ -8,7 +8,7 @@ use crate::objects::{Kind, Object, ObjectKey};
 /// One document of a file, or one item of a `List`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Document {
-    Object(Object),
+    Object(Box<Object>),
     /// A kind that the mesh does not read.
     Ignored,
     Rejected {
@@ -89,10 +89,9 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
         let Some(Value::Array(items)) = list.remove("items") else { return };
         for (index, mut item) in items.into_iter().enumerate() {
             // Items of a typed list (`PodList`) may leave their kind out.
-            if let (Some(fields), Some(item_kind)) = (item.as_object_mut(), kind.strip_suffix("List")) {
-                if !item_kind.is_empty() {
-                    fields.entry("kind").or_insert_with(|| Value::String(item_kind.to_owned()));
-                }
+            let item_kind = kind.strip_suffix("List").filter(|k| !k.is_empty());
+            if let (Some(fields), Some(item_kind)) = (item.as_object_mut(), item_kind) {
+                fields.entry("kind").or_insert_with(|| Value::String(item_kind.to_owned()));
             }
             read(&format!("{place}.{}", index + 1), item, out);
         }
@@ -110,7 +109,7 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
             out.push(reject(Some(kind), "`metadata.name` is missing".to_owned()));
         }
         Ok(read) => match unusable_name(&read.key()) {
-            None => out.push(Document::Object(read)),
+            None => out.push(Document::Object(Box::new(read))),
             Some(reason) => out.push(reject(Some(object), reason)),
         },
         Err(e) => out.push(reject(Some(object), e.to_string())),
@@ -182,7 +181,8 @@ mod tests {
     #[test]
     fn quoted_scalars_stay_text_and_markers_with_content_start_a_document() {
         let text = "--- {kind: Service, metadata: {name: a, annotations: {\"service.cilium.io/global\": \"true\"}}}\n";
-        let [Document::Object(Object::Service(service))] = &parse(text, false)[..] else { panic!("one Service") };
+        let [Document::Object(object)] = &parse(text, false)[..] else { panic!("one object") };
+        let Object::Service(service) = &**object else { panic!("a Service") };
         assert_eq!(service.metadata.annotations["service.cilium.io/global"], "true");
     }
 }

@@ -1,5 +1,6 @@
 //! Which file holds which object, and what of it changed. Pure but for the paths it is given.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub(super) struct Inventory {
 
 #[derive(Default)]
 struct File {
-    objects: BTreeMap<ObjectKey, Object>,
+    objects: BTreeMap<ObjectKey, Box<Object>>,
     ignored: usize,
     rejections: Vec<Rejection>,
 }
@@ -43,11 +44,14 @@ impl Inventory {
                 }
                 Document::Object(object) => {
                     let key = object.key();
-                    if file.objects.contains_key(&key) {
-                        let reason = "the same object is earlier in this file; the first one counts".to_owned();
-                        file.rejections.push(Rejection { object: format!("{shown}: {key}"), reason });
-                    } else {
-                        file.objects.insert(key, object);
+                    match file.objects.entry(key) {
+                        Entry::Vacant(free) => {
+                            free.insert(object);
+                        }
+                        Entry::Occupied(taken) => {
+                            let reason = "the same object is earlier in this file; the first one counts".to_owned();
+                            file.rejections.push(Rejection { object: format!("{shown}: {}", taken.key()), reason });
+                        }
                     }
                 }
             }
