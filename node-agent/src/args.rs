@@ -140,7 +140,7 @@ impl AgentArgs {
             }
         };
         let listen: Result<SocketAddr, _> = self.listen_metrics.parse();
-        let listen = listen.map_err(|_| format!("{:?} is not ADDRESS:PORT", self.listen_metrics));
+        let listen = listen.map_err(|_says_no_more| format!("{:?} is not ADDRESS:PORT", self.listen_metrics));
         let listen_metrics = mistakes.check("--listen-metrics", listen);
         let vxlan_port = mistakes.check("--vxlan-port", port(&self.vxlan_port));
         let wireguard_port = mistakes.check("--wireguard-port", port(&self.wireguard_port));

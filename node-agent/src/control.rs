@@ -46,7 +46,7 @@ mod reporting;
 mod topology;
 
 /// Whole maps are compared with what they should hold this often.
-const COMPARE: Duration = Duration::from_secs(60);
+const COMPARE: Duration = Duration::from_mins(1);
 /// Housekeeping: retries, garbage, status.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -80,6 +80,13 @@ pub struct Wiring {
 pub struct Options {
     pub cgroup_root: PathBuf,
     pub vxlan_port: u16,
+}
+
+/// What the next housekeeping works out anew.
+struct Stale {
+    /// Topology or use of nodes changed.
+    targets: bool,
+    status: bool,
 }
 
 pub struct Control {
@@ -119,9 +126,7 @@ pub struct Control {
     attach_failures: BTreeMap<u32, (Instant, String)>,
     config: Config,
     drift_total: u64,
-    /// Topology or use of nodes changed since the targets were last worked out.
-    targets_are_stale: bool,
-    status_is_stale: bool,
+    stale: Stale,
     next_compare: Instant,
 }
 
@@ -160,8 +165,7 @@ impl Control {
             attach_failures: BTreeMap::new(),
             config,
             drift_total: 0,
-            targets_are_stale: false,
-            status_is_stale: true,
+            stale: Stale { targets: false, status: true },
             next_compare: Instant::now() + COMPARE,
             options,
             wiring,
@@ -223,7 +227,7 @@ impl Control {
             self.metrics.converged(&cluster, origin);
         }
         self.metrics.realized(self.view.revision(), began.elapsed());
-        self.status_is_stale = true;
+        self.stale.status = true;
     }
 
     /// The whole view at once; what is not in it goes.
@@ -245,7 +249,7 @@ impl Control {
         self.refresh_endpoints(self.endpoints.keys().copied().chain(self.pod_addresses.keys().copied()).collect());
         self.attach_pods();
         self.metrics.realized(revision, began.elapsed());
-        self.status_is_stale = true;
+        self.stale.status = true;
         tracing::info!(
             revision,
             addresses = self.ipcache.len(),
@@ -260,14 +264,14 @@ impl Control {
         let now = Instant::now();
         self.services.collect(now);
         self.retry(now);
-        if self.targets_are_stale {
+        if self.stale.targets {
             self.retarget();
         }
         if now >= self.next_compare {
             self.next_compare = now + COMPARE;
             self.compare();
         }
-        if self.status_is_stale {
+        if self.stale.status {
             self.publish_status(now);
         }
     }

@@ -190,7 +190,7 @@ impl View {
                 }
             }
             Key::Service { cluster, service } => {
-                self.shrink(service, changes, |group| group.declared.remove(cluster).is_some())
+                self.shrink(service, changes, |group| group.declared.remove(cluster).is_some());
             }
             Key::Backend { cluster, service, address } => {
                 self.shrink(service, changes, |group| group.backends.remove(&(cluster.clone(), *address)).is_some());

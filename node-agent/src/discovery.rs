@@ -19,7 +19,7 @@ const FOLLOW_UPS: [Duration; 6] = [
     Duration::from_millis(40),
     Duration::from_millis(100),
     Duration::from_millis(300),
-    Duration::from_millis(1_000),
+    Duration::from_secs(1),
 ];
 const ROUND: Duration = Duration::from_secs(10);
 

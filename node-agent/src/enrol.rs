@@ -145,7 +145,13 @@ impl Identity {
             .map_err(|source| Error::TokenFile { path: files.bundle.clone(), source })?;
         let bundle = TrustBundle::from_pem(&text)?;
         tracing::info!(name = leaf.common_name(), not_after = %leaf.validity().not_after, "stored certificate");
-        Ok(Some(Self { files: files.clone(), leaf: LiveLeaf::new(leaf), bundle, node: options.node.clone(), server_name: server_name(options) }))
+        Ok(Some(Self {
+            files: files.clone(),
+            leaf: LiveLeaf::new(leaf),
+            bundle,
+            node: options.node.clone(),
+            server_name: server_name(options),
+        }))
     }
 
     async fn enrol(options: &Options, files: &Files) -> Result<Self, Attempt> {

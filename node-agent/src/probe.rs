@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mesh_runtime::{ErrorChain, Shutdown};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::names::TUNNEL_DEVICE;
@@ -27,7 +28,7 @@ pub mod socket;
 
 use message::{Kind, Message};
 use paths::{Action, Paths};
-use socket::{Arrival, Socket};
+use socket::{Arrival, Socket, Way};
 
 /// A node to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Prober {
     nonce: u32,
     /// When round trip times are told anew; changes are told at once.
     next_report: Instant,
+    /// Bytes that had come from a peer when its handshake was last thought of. Written by the forcing threads only.
+    received: Arc<Mutex<BTreeMap<Ipv4Addr, u64>>>,
 }
 
 const REPORT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -93,6 +96,7 @@ impl Prober {
             paths: Paths::default(),
             nonce: rand::random(),
             next_report: Instant::now(),
+            received: Arc::default(),
         }
     }
 
@@ -141,7 +145,7 @@ impl Prober {
             Kind::Request => {
                 let answer = Message { kind: Kind::Answer, ..message };
                 // A lost answer is what the other side counts; nothing more can be done about it here.
-                socket.send(arrival.from, &answer).ok();
+                socket.send(arrival.from, &answer, self.secure_device()).ok();
             }
             Kind::Answer if message.nonce == self.nonce => {
                 if self.paths.answered(*arrival.from.ip(), message.sequence, Instant::now()) {
@@ -161,6 +165,16 @@ impl Prober {
         state.guarded.contains(&IpAddr::V4(*arrival.from.ip()))
     }
 
+    /// What a probe must leave by: the secure device, or nothing while there is none.
+    fn secure_device(&self) -> Way {
+        let state = self.underlay.borrow();
+        match (state.is_encrypted, state.tunnel) {
+            (true, Some(index)) => Way::Through(index),
+            (true, None) => Way::Closed,
+            (false, _) => Way::Any,
+        }
+    }
+
     fn act(&mut self, socket: &Arc<Socket>) {
         let (actions, changed) = self.paths.poll(Instant::now());
         for action in actions {
@@ -168,7 +182,7 @@ impl Prober {
                 Action::Probe { to, sequence } => {
                     let message = Message { kind: Kind::Request, sequence, nonce: self.nonce };
                     let to = std::net::SocketAddrV4::new(to, self.options.port);
-                    if let Err(error) = socket.send(to, &message) {
+                    if let Err(error) = socket.send(to, &message, self.secure_device()) {
                         tracing::trace!(%to, %error, "probe not sent");
                     }
                 }
@@ -181,6 +195,8 @@ impl Prober {
         }
     }
 
+    /// A handshake ends the session that there is, so it is forced only where nothing at all came from the peer since the
+    /// last look: an agent that is away does not answer probes, and its tunnel carries traffic all the same.
     fn force_handshake(&self, to: Ipv4Addr) {
         let (backend, is_ready) = {
             let state = self.underlay.borrow();
@@ -188,8 +204,13 @@ impl Prober {
         };
         let target = self.targets.borrow().nodes.get(&to).and_then(|target| target.peer.clone());
         let (Some(backend), Some((key, peer)), true) = (backend, target, is_ready) else { return };
+        let received = Arc::clone(&self.received);
         let forced = move || {
-            let result = Device::new(TUNNEL_DEVICE, backend).and_then(|device| device.force_handshake(&key, &peer));
+            let result = Device::new(TUNNEL_DEVICE, backend).and_then(|device| {
+                let now = device.stats()?.into_iter().find(|s| s.key == key).map_or(0, |s| s.received_bytes);
+                let before = received.lock().insert(to, now);
+                if before == Some(now) { device.force_handshake(&key, &peer) } else { Ok(()) }
+            });
             if let Err(error) = result {
                 tracing::debug!(%to, error = %ErrorChain(&error), "no handshake");
             }

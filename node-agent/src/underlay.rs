@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::compile::plan::Plan;
 use crate::mtu::Sizes;
 use crate::names::{TUNNEL_DEVICE, VXLAN_DEVICE};
-use crate::netlink::links::{Kind, Link};
+use crate::netlink::links::Kind;
 use crate::netlink::routes::Route;
 use crate::netlink::uplink::{self, Uplink};
 use crate::netlink::watch::Nudges;
@@ -87,6 +87,8 @@ pub enum Error {
     Datapath(#[from] agent_ebpf::datapath::Error),
     #[error("device {name} exists and is not ours: remove it, or choose other ports and names")]
     ForeignDevice { name: String },
+    #[error("device {0} vanished while it was made")]
+    NoVxlan(&'static str),
     #[error("there is no device {0} yet: is mesh-tunnel running?")]
     NoTunnel(&'static str),
     #[error("a call to the tunnel panicked")]
@@ -164,7 +166,7 @@ impl Underlay {
         let mut state = State { backend: before.backend, is_planned: before.is_planned, ..State::default() };
         match self.netlink.uplink(self.options.uplink.as_deref(), self.options.node_ip).await {
             Ok(uplink) => {
-                self.attach(uplink.index, &mut state, |datapath, index| datapath.attach_wan(index));
+                self.attach(uplink.index, &mut state, Datapath::attach_wan);
                 state.uplink = Some(uplink);
             }
             Err(error) => state.note(&Error::from(error)),
@@ -188,7 +190,7 @@ impl Underlay {
         };
         match self.vxlan(sizes.inner).await {
             Ok(index) => {
-                self.attach(index, &mut state, |datapath, index| datapath.attach_vxlan(index));
+                self.attach(index, &mut state, Datapath::attach_vxlan);
                 state.vxlan = Some(index);
             }
             Err(error) => state.note(&error),
@@ -289,14 +291,12 @@ impl Underlay {
             }
             self.netlink.delete_link(&link).await?;
         }
-        let link: Link = match found {
-            Some(link) => link,
-            None => {
-                self.netlink.add_vxlan(VXLAN_DEVICE, port).await?;
-                let made = self.netlink.link(VXLAN_DEVICE).await?;
-                made.ok_or(Error::ForeignDevice { name: VXLAN_DEVICE.to_owned() })?
-            }
-        };
+        if found.is_none() {
+            self.netlink.add_vxlan(VXLAN_DEVICE, port).await?;
+            found = self.netlink.link(VXLAN_DEVICE).await?;
+        }
+        // Somebody deleted it between the two calls: the next round makes it again.
+        let link = found.ok_or(Error::NoVxlan(VXLAN_DEVICE))?;
         self.netlink.bring_up(&link, mtu).await?;
         Ok(link.index)
     }

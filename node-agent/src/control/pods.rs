@@ -27,7 +27,7 @@ impl Control {
         }
         self.refresh_endpoints(addresses);
         self.attach_pods();
-        self.status_is_stale = true;
+        self.stale.status = true;
     }
 
     /// Brings the entries of these addresses in line with the devices and the view. Before there was a look at both,

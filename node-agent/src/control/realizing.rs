@@ -38,7 +38,7 @@ impl Control {
             self.nodes.set(address, entry);
         }
         self.refresh_endpoints(changes.prefixes.iter().filter_map(single_address).collect());
-        self.targets_are_stale |= !changes.services.is_empty();
+        self.stale.targets |= !changes.services.is_empty();
         self.realize_services(changes.services);
         for prefix in gone {
             self.ipcache.set(&prefix, None);

@@ -14,7 +14,7 @@ use crate::status::{ObjectError, Status, since};
 
 impl Control {
     pub(super) fn publish_status(&mut self, now: Instant) {
-        self.status_is_stale = false;
+        self.stale.status = false;
         let refusals = self.all_refusals();
         let mut errors = Vec::new();
         failures(&mut errors, now, "ip", &self.ipcache.failures, ToString::to_string);
@@ -60,7 +60,7 @@ impl Control {
             && self.endpoints.failures.is_empty()
             && self.services.failures.is_empty()
             && self.attach_failures.is_empty());
-        self.status_is_stale = has_failures;
+        self.stale.status = has_failures;
     }
 
     fn all_refusals(&self) -> Vec<Refusal> {

@@ -58,7 +58,7 @@ impl Control {
         if !changes.is_empty() {
             self.realize(changes);
         }
-        self.status_is_stale = true;
+        self.stale.status = true;
     }
 
     /// Only the services behind a path that changed are compiled again.
@@ -70,21 +70,21 @@ impl Control {
         self.paths = paths;
         let services = changed.iter().flat_map(|host| self.view.services_behind(*host)).collect();
         self.realize_services(services);
-        self.status_is_stale = true;
+        self.stale.status = true;
     }
 
     /// After a restart traffic flows already: until a probe is lost, paths are taken to be up, so that no backend leaves
     /// for the blink of an eye.
     pub(super) fn presume_paths(&mut self) {
         if self.has_adopted {
-            let nodes = self.view.peer_nodes().filter_map(|n| n.tunnel_endpoint());
+            let nodes = self.view.peer_nodes().filter_map(mesh_types::Node::tunnel_endpoint);
             self.paths = nodes.map(|address| (address, true)).collect();
         }
     }
 
     /// Nodes of other clusters that host a backend.
     pub(super) fn retarget(&mut self) {
-        self.targets_are_stale = false;
+        self.stale.targets = false;
         let Some(plan) = self.wiring.plan.borrow().clone() else { return };
         let in_use = |address: &Ipv4Addr| {
             let host = IpAddr::V4(*address);

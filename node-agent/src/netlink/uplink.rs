@@ -42,12 +42,11 @@ impl Netlink {
         let addresses = self.addresses().await?;
         let defaults = self.default_devices().await?;
         let by_name = |name: &str| links.iter().find(|l| l.name == name);
-        let link: &Link = match name {
-            Some(name) => by_name(name).ok_or_else(|| Missing::Device(name.to_owned()))?,
-            None => {
-                let index = defaults.first().ok_or(Missing::DefaultRoute)?;
-                links.iter().find(|l| l.index == *index).ok_or(Missing::DefaultRoute)?
-            }
+        let by_route = || defaults.first().and_then(|index| links.iter().find(|l| l.index == *index));
+        let link: &Link = if let Some(name) = name {
+            by_name(name).ok_or_else(|| Missing::Device(name.to_owned()))?
+        } else {
+            by_route().ok_or(Missing::DefaultRoute)?
         };
         let v4 = addresses.iter().filter_map(|(index, address)| match address {
             IpAddr::V4(address) => Some((*index, *address)),

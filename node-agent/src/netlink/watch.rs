@@ -45,7 +45,7 @@ impl Watch {
             while let Some((message, _from)) = messages.next().await {
                 match message.payload {
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)) => {
-                        self.nudge(|n| n.links += 1)
+                        self.nudge(|n| n.links += 1);
                     }
                     NetlinkPayload::InnerMessage(_) => self.nudge(|n| n.others += 1),
                     _ => self.nudge(|n| (n.links, n.others) = (n.links + 1, n.others + 1)),

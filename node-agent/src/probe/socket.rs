@@ -1,11 +1,11 @@
 //! The probe's UDP socket. The kernel says which device a datagram came through: that is what makes it trusted.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::sockopt::Ipv4PacketInfo;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -13,6 +13,16 @@ use super::message::{LEN, Message};
 
 #[derive(Debug)]
 pub struct Socket(UdpSocket);
+
+/// Which devices a datagram may leave by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Any,
+    /// Only by the device of this index.
+    Through(u32),
+    /// By none.
+    Closed,
+}
 
 /// A datagram with its way in.
 #[derive(Debug, Clone)]
@@ -31,9 +41,23 @@ impl Socket {
         UdpSocket::from_std(socket).map(Self)
     }
 
-    /// Never waits: a probe that cannot be sent now is one that was not answered.
-    pub fn send(&self, to: SocketAddrV4, message: &Message) -> io::Result<()> {
-        self.0.try_send_to(&message.encode(), to.into()).map(drop)
+    /// Never waits: a probe that cannot be sent now is one that was not answered. Bound to the device by index, so that not
+    /// even a probe leaves in clear while routes are still being made.
+    pub fn send(&self, to: SocketAddrV4, message: &Message, way: Way) -> io::Result<()> {
+        let index = match way {
+            Way::Any => 0,
+            Way::Through(index) => i32::try_from(index).map_err(io::Error::other)?,
+            Way::Closed => return Err(io::ErrorKind::NetworkDown.into()),
+        };
+        let none = nix::libc::in_addr { s_addr: 0 };
+        let info = nix::libc::in_pktinfo { ipi_ifindex: index, ipi_spec_dst: none, ipi_addr: none };
+        let (bytes, to) = (message.encode(), SockaddrIn::from(to));
+        self.0.try_io(Interest::WRITABLE, || {
+            let parts = [IoSlice::new(&bytes)];
+            let control = [ControlMessage::Ipv4PacketInfo(&info)];
+            sendmsg(self.0.as_raw_fd(), &parts, &control, MsgFlags::empty(), Some(&to))?;
+            Ok(())
+        })
     }
 
     pub async fn receive(&self) -> io::Result<Arrival> {

@@ -147,7 +147,7 @@ mod tests {
         fake.held.borrow_mut().remove(&1);
         fake.held.borrow_mut().insert(9, 90);
         assert_eq!(table.compare().unwrap(), 2);
-        assert_eq!(fake.held.borrow().iter().map(|(k, _)| *k).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(fake.held.borrow().keys().copied().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(table.compare().unwrap(), 0);
     }
 }

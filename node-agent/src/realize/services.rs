@@ -195,11 +195,11 @@ impl<M: ServiceMaps> Services<M> {
                 Err(error) => return Err(self.give_up(&numbers, None, now, error)),
             },
         }
-        if old_service != Some(service) {
-            if let Err(error) = self.maps.set_service(key, &service) {
-                let fresh = reused.is_none().then_some((service.table_offset, service.table_len));
-                return Err(self.give_up(&numbers, fresh, now, error.into()));
-            }
+        if old_service != Some(service)
+            && let Err(error) = self.maps.set_service(key, &service)
+        {
+            let fresh = reused.is_none().then_some((service.table_offset, service.table_len));
+            return Err(self.give_up(&numbers, fresh, now, error.into()));
         }
         if old_service.is_none() {
             self.next_id = self.next_id.saturating_add(1);
