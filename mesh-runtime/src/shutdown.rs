@@ -99,6 +99,7 @@ impl Shutdown {
     pub fn listen_to_signals(&self) -> io::Result<SignalGuard> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let shutdown = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "its handle is the guard; a TaskSet would wait for it")]
         let listener = tokio::spawn(async move {
             let mut stopping = false;
             loop {

@@ -1,5 +1,8 @@
 //! The embedded store through its trait: durability, watches, leases, retention, snapshots.
 
+#![expect(clippy::disallowed_methods, reason = "a test ends its tasks with its runtime")]
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, also outside the test function")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

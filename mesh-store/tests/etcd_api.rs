@@ -1,5 +1,8 @@
 //! A real etcd client against the gRPC services, over plain TCP on loopback.
 
+#![expect(clippy::disallowed_methods, reason = "a test ends its tasks with its runtime")]
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, also outside the test function")]
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! kill -9 in the middle of writing: whatever was acknowledged is there afterwards, at its revision.
 
+#![expect(clippy::disallowed_methods, reason = "a test ends its tasks with its runtime")]
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, also outside the test function")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
