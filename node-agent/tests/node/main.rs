@@ -2,6 +2,7 @@
 //! vanish with the test. Needs root; says `skipped: why` otherwise.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it found, and any failure fails it")]
 
+mod control;
 mod harness;
 mod pods;
 mod tunnel;
