@@ -1,5 +1,6 @@
 use mesh_types::Affinity;
 use mesh_types::view::Identity;
+use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::{Value, json};
 
 use super::*;
@@ -28,6 +29,9 @@ fn chosen(view: &View) -> Vec<String> {
     row.selected.iter().map(|i| row.backends[*i].address.to_string()).collect()
 }
 
+/// What, here's annotations, here's state, there's annotations, there's state, chosen here; no annotations: no Service.
+type Case = (&'static str, Option<Value>, char, Option<Value>, char, &'static [&'static str]);
+
 /// Cilium's chart "Global and Shared Services Reference" and the affinity rules, through every step: annotations of the
 /// objects in both clusters, export, mirror, view, selection. `here` has 10.1.0.1, `there` has 10.2.0.1.
 #[test]
@@ -42,8 +46,6 @@ fn services_are_chosen_by_ciliums_flow_chart() {
         all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         Some(all)
     };
-    // (what, here's annotations, here's state, there's annotations, there's state, chosen here); no annotations: no Service
-    type Case = (&'static str, Option<Value>, char, Option<Value>, char, &'static [&'static str]);
     let table: Vec<Case> = vec![
         ("both global", Some(on()), '+', Some(on()), '+', BOTH),
         (
@@ -286,4 +288,82 @@ fn the_difference_of_two_views_is_what_happened_between_them() {
     let now: BTreeMap<Key, Object> = view.objects().map(|o| (o.key(), o.clone())).collect();
     assert_eq!(replayed, now);
     assert!(view.since(&view).is_empty());
+}
+
+/// One step of a random history.
+#[derive(Debug, Clone)]
+enum Step {
+    Backends(bool, Vec<(u8, char)>),
+    Service(bool, bool),
+    NoService(bool),
+    Pod(bool, u8, u8),
+    Withdraw(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let backends = proptest::collection::vec((0..6u8, proptest::sample::select(vec!['+', '-', 't'])), 0..5);
+    prop_oneof![
+        (any::<bool>(), backends).prop_map(|(here, list)| Step::Backends(here, list)),
+        any::<(bool, bool)>().prop_map(|(here, global)| Step::Service(here, global)),
+        any::<bool>().prop_map(Step::NoService),
+        (any::<bool>(), 0..3u8, 0..4u8).prop_map(|(here, name, ip)| Step::Pod(here, name, ip)),
+        any::<bool>().prop_map(Step::Withdraw),
+    ]
+}
+
+proptest! {
+    /// Whoever applies the changes one by one has what a fresh reader of the same store sees, and so has an index that is
+    /// told the same in another way.
+    #[test]
+    fn changes_add_up_to_the_whole(steps in proptest::collection::vec(step(), 1..40)) {
+        let (mut here, mut there) = (Cluster::new("here", 1), Cluster::new("there", 2));
+        let mut view = View::new(here.name.clone());
+        let mut store: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+        let mut replica: BTreeMap<Key, Object> = BTreeMap::new();
+        for step in steps {
+            let pick = |is_here: bool| if is_here { 1 } else { 2 };
+            let mut written = Vec::new();
+            let mut on = |is_here: bool, what: &mut dyn FnMut(&mut Cluster)| {
+                what(if is_here { &mut here } else { &mut there });
+            };
+            match step {
+                Step::Backends(is_here, list) => {
+                    let ips: Vec<(String, char)> =
+                        list.into_iter().map(|(ip, s)| (format!("10.{}.0.{ip}", pick(is_here)), s)).collect();
+                    let list: Vec<(&str, char)> = ips.iter().map(|(ip, s)| (ip.as_str(), *s)).collect();
+                    on(is_here, &mut |c| c.apply(slice("cart-x", &list)));
+                }
+                Step::Service(is_here, global) => {
+                    let annotations = json!({"service.cilium.io/global": global.to_string()});
+                    on(is_here, &mut |c| c.apply(service(&format!("10.10{}.0.1", pick(is_here)), &annotations)));
+                }
+                Step::NoService(is_here) => {
+                    let meta = Meta { name: "cart".into(), namespace: "shop".into(), ..Meta::default() };
+                    on(is_here, &mut |c| c.delete(&ObjectKey::new(Kind::Service, &meta)));
+                }
+                Step::Pod(is_here, name, ip) => {
+                    let ip = format!("10.{}.1.{ip}", pick(is_here));
+                    on(is_here, &mut |c| c.apply(pod(&format!("p{name}"), &ip, &format!("app{name}"))));
+                }
+                Step::Withdraw(withdrawn) => written = mirror_record("there", withdrawn, 0),
+            }
+            written.extend(here.commit());
+            written.extend(mirrored(&mut there));
+            let change = apply(&mut view, &written);
+            for key in &change.deletes {
+                prop_assert!(replica.remove(key).is_some(), "deleted what was not there: {key:?}");
+            }
+            replica.extend(change.upserts.iter().map(|o| (o.key(), o.clone())));
+            for (key, value) in written {
+                match value {
+                    Some(value) => store.insert(key, value),
+                    None => store.remove(&key),
+                };
+            }
+        }
+        let mut fresh = View::new(here.name.clone());
+        fresh.apply_values(store.iter().map(|(k, v)| (k, Some(v))));
+        let whole: BTreeMap<Key, Object> = fresh.objects().map(|o| (o.key(), o.clone())).collect();
+        prop_assert_eq!(replica, whole);
+    }
 }
