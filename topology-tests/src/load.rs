@@ -31,7 +31,7 @@ pub const PING_PERIOD: Duration = Duration::from_millis(100);
 /// How long a message of a long-lived connection may take.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a request may take from its start, connecting included.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `name=address:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,10 +44,10 @@ impl Clients {
         &self.pods
     }
 
-    /// The clients that ask the global service.
-    pub(super) fn start_global(&self, lab: &Lab) -> Result<Vec<Running>> {
+    /// The clients that ask the global service; the label tells two runs of them apart.
+    pub(super) fn start_global(&self, lab: &Lab, label: &str) -> Result<Vec<Running>> {
         let plan = Plan { targets: vec![self.global.clone()], rate: 40, long: 4, large_every: LARGE_EVERY };
-        self.pods.iter().map(|pod| lab.start_load(pod, GLOBAL, &plan)).collect()
+        self.pods.iter().map(|pod| lab.start_load(pod, &format!("{GLOBAL}-{label}"), &plan)).collect()
     }
 
     /// The clients that ask what only the other cluster has.

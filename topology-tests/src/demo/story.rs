@@ -31,7 +31,7 @@ pub(super) struct Stage<'a> {
 pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mut Outcome) -> Result<()> {
     let clients = Clients::find(lab)?;
     let names = clients.pods().iter().map(|pod| pod.name.clone()).collect();
-    let mut stage = Stage { lab, mesh, clients: names, traffic: Traffic::default() };
+    let mut stage = Stage { lab, mesh, clients: names, traffic: Traffic::new(timeline.zero_ns()) };
     lab.wan.reset_counters()?;
     timeline.step("meshctl connect cluster-a cluster-b, under load", || join(&mut stage, &clients, outcome))?;
     timeline.step("steady load to the global service, the remote one, and pod to pod", || {
@@ -54,7 +54,8 @@ pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mu
         Ok(((), format!("{} requests answered", stage.traffic.answered(since).count())))
     })?;
     timeline.step("end the load, meshctl disconnect cluster-a cluster-b", || {
-        stage.traffic.stop()?;
+        let loads = stage.traffic.take_loads();
+        stage.traffic.stop(loads)?;
         mesh.meshctl(lab, &["disconnect", "cluster-a", "cluster-b"])?;
         Ok(((), "parted".into()))
     })?;
@@ -67,7 +68,7 @@ pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mu
 /// and a packet to one would leave by the default route.
 fn join(stage: &mut Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Result<((), String)> {
     let (lab, mesh) = (stage.lab, stage.mesh);
-    for load in clients.start_global(lab)? {
+    for load in clients.start_global(lab, "alone")? {
         stage.traffic.add(load);
     }
     let names = stage.clients.clone();
@@ -89,9 +90,12 @@ fn join(stage: &mut Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Resu
     let foreign = stage.traffic.answered(start).filter(|seen| seen.record.answer.cluster == "cluster-b");
     let first = foreign.map(|seen| seen.record.end_ns).min().context("an answer was seen")?;
     outcome.connect_to_first_answer_ms = ms_between(start, first);
-    for load in clients.start_remote(lab)? {
+    // Long-lived connections choose their backend once: those opened before had only this cluster's to choose from.
+    let local_only = stage.traffic.take_loads();
+    for load in clients.start_global(lab, "joined")?.into_iter().chain(clients.start_remote(lab)?) {
         stage.traffic.add(load);
     }
+    stage.traffic.stop(local_only)?;
     let targets = [GLOBAL, REMOTE, DIRECT];
     stage
         .traffic
@@ -113,7 +117,7 @@ fn add_up(stage: &Stage<'_>, clients: &Clients, outcome: &mut Outcome) -> Result
     let (errors, excused) = traffic.judge();
     outcome.errors = errors.len() as u64;
     outcome.errors_in_windows = excused.len() as u64;
-    outcome.samples = errors.iter().take(SAMPLES).map(|seen| seen.line()).collect();
+    outcome.samples = errors.iter().take(SAMPLES).map(|seen| seen.line(traffic.zero_ns)).collect();
     let own_address = |client: &str| {
         let pod = clients.pods().iter().find(|pod| pod.name == client);
         pod.and_then(|pod| pod.ip).map(|ip| format!("{ip}:")).unwrap_or_default()

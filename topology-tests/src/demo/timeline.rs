@@ -5,14 +5,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::clock::monotonic_ns;
+
 #[derive(Debug)]
 pub(super) struct Timeline {
     start: Instant,
+    zero_ns: u64,
 }
 
 impl Timeline {
     pub(super) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), zero_ns: monotonic_ns() }
+    }
+
+    /// The start, on the clock of records.
+    pub(super) fn zero_ns(&self) -> u64 {
+        self.zero_ns
     }
 
     pub(super) fn elapsed(&self) -> Duration {

@@ -30,9 +30,15 @@ pub(super) struct Traffic {
     loads: Vec<Running>,
     pub(super) seen: Vec<Seen>,
     windows: Vec<Window>,
+    pub(super) zero_ns: u64,
 }
 
 impl Traffic {
+    /// `zero_ns` is when the story began.
+    pub(super) fn new(zero_ns: u64) -> Self {
+        Self { zero_ns, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, load: Running) {
         self.loads.push(load);
     }
@@ -74,9 +80,14 @@ impl Traffic {
         self.windows.push(Window { target: target.to_owned(), start_ns, end_ns });
     }
 
-    /// Ends all load and takes over what is left.
-    pub(super) fn stop(&mut self) -> Result<()> {
-        for load in std::mem::take(&mut self.loads) {
+    /// The loads that run: they are read no more.
+    pub(super) fn take_loads(&mut self) -> Vec<Running> {
+        std::mem::take(&mut self.loads)
+    }
+
+    /// Ends loads that were taken, and takes over what they wrote until their end.
+    pub(super) fn stop(&mut self, loads: Vec<Running>) -> Result<()> {
+        for load in loads {
             let client = load.client.clone();
             let rest = load.stop()?;
             self.seen.extend(rest.into_iter().map(|record| Seen { client: client.clone(), record }));
@@ -128,7 +139,7 @@ impl Traffic {
 
     fn last_failures(&self) -> String {
         let failures = self.seen.iter().rev().filter(|seen| seen.record.is_failure()).take(3);
-        let lines: Vec<String> = failures.map(Seen::line).collect();
+        let lines: Vec<String> = failures.map(|seen| seen.line(self.zero_ns)).collect();
         if lines.is_empty() { "nothing failed".into() } else { format!("the last failures: {}", lines.join("; ")) }
     }
 }
@@ -142,13 +153,14 @@ impl Window {
 }
 
 impl Seen {
-    /// One line for people.
-    pub(super) fn line(&self) -> String {
+    /// One line for people; `zero_ns` is when the story began.
+    pub(super) fn line(&self, zero_ns: u64) -> String {
         let Record { kind, target, error, bytes, answer, .. } = &self.record;
         let ms = ms_between(self.record.start_ns, self.record.end_ns);
         let error = error.as_deref().unwrap_or("ok");
         let whom = if answer.pod.is_empty() { String::new() } else { format!(" at {}/{}", answer.cluster, answer.pod) };
-        format!("{kind:?} {} -> {target}{whom}: {error} after {ms} ms ({bytes} bytes)", self.client)
+        let began = Duration::from_nanos(self.record.start_ns.saturating_sub(zero_ns)).as_secs_f64();
+        format!("[{began:7.3} s] {kind:?} {} -> {target}{whom}: {error} after {ms} ms ({bytes} bytes)", self.client)
     }
 }
 
