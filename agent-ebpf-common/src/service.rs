@@ -27,7 +27,8 @@ pub mod vips {
     #[inline(always)]
     pub const fn bit(addr: &Addr) -> u32 {
         let [a, b, c, d] = addr.0;
-        let mixed = (((a ^ c) as u64) << 32 | (b ^ d) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // In host order neighbours differ in the low bits, which is what multiplying by the golden ratio spreads best.
+        let mixed = (((a ^ c) as u64) << 32 | u32::from_be(b ^ d) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 44) as u32
     }
 

@@ -102,7 +102,7 @@ impl Pins {
         let found = nix::sys::statfs::statfs(mount)
             .map_err(|source| Error::Stat { path: mount.to_owned(), source })?
             .filesystem_type();
-        if i64::from(found.0) != BPF_FS_MAGIC {
+        if found.0 != BPF_FS_MAGIC {
             return Err(Error::NotBpffs(mount.to_owned()));
         }
         for folder in ["maps", "programs", "links"] {

@@ -36,7 +36,7 @@ impl Default for Sizes {
             services: 131_072,
             backends: 262_144,
             table_entries: 4_194_304,
-            flows: 16_384,
+            flows: 65_536,
             sockets: 65_536,
             counters: 16_384,
         }

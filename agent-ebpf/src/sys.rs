@@ -131,8 +131,8 @@ fn found(result: io::Result<i64>) -> io::Result<bool> {
 
 #[repr(C)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    position: u64,
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -143,8 +143,8 @@ struct Batch {
 
 pub(crate) fn map_update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> io::Result<()> {
     let mut attr = Batch {
-        in_batch: 0,
-        out_batch: 0,
+        position: 0,
+        next: 0,
         keys: address(keys),
         values: address(values),
         count,
@@ -172,8 +172,8 @@ pub(crate) fn map_lookup_batch(
 ) -> io::Result<(u32, bool)> {
     let mut after = [0_u64; 8];
     let mut attr = Batch {
-        in_batch: if cursor.begun { address(&cursor.position) } else { 0 },
-        out_batch: after.as_mut_ptr() as u64,
+        position: if cursor.begun { address(&cursor.position) } else { 0 },
+        next: after.as_mut_ptr() as u64,
         keys: keys.as_mut_ptr() as u64,
         values: values.as_mut_ptr() as u64,
         count,

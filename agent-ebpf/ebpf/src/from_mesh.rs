@@ -41,7 +41,9 @@ pub fn run(ctx: &TcContext) -> i32 {
     };
     match check_source(&ip, &sender, cluster) {
         Ok(true) => {}
-        Ok(false) => count::note(FROM_MESH, reason::IDENTITY_LAG, Who { identity: sender.identity, cluster }, ctx.len()),
+        Ok(false) => {
+            count::note(FROM_MESH, reason::IDENTITY_LAG, Who { identity: sender.identity, cluster }, ctx.len())
+        }
         Err(reason) => return shot(reason, Who { identity: 0, cluster }),
     }
     let who = Who { identity: sender.identity, cluster };

@@ -46,8 +46,8 @@ fn v4(ctx: &TcContext, ip: &V4) -> i32 {
 /// is the CNI's again: the program's answer.
 #[inline(always)]
 fn service(ctx: &TcContext, ip: &V4, dst: Addr) -> Result<Option<Addr>, i32> {
-    let Some(to) = flows::target(ctx, ip, dst)
-        .map_err(|(reason, who)| count::drop(FROM_POD, reason, who, ctx.len()))?
+    let Some(to) =
+        flows::target(ctx, ip, dst).map_err(|(reason, who)| count::drop(FROM_POD, reason, who, ctx.len()))?
     else {
         return Ok(None);
     };

@@ -28,7 +28,10 @@ pub const SHOT: i32 = 2;
 /// What is at the network layer.
 pub enum Network {
     V4(V4),
-    V6 { src: Addr, dst: Addr },
+    V6 {
+        src: Addr,
+        dst: Addr,
+    },
     /// ARP and the like.
     Other,
     Malformed,
@@ -62,7 +65,12 @@ impl V4 {
 
     #[inline(always)]
     pub fn flow(&self) -> FlowKey {
-        flow_key(Addr::from_wire_v4(self.src), Addr::from_wire_v4(self.dst), (self.sport, self.dport), self.proto as u32)
+        flow_key(
+            Addr::from_wire_v4(self.src),
+            Addr::from_wire_v4(self.dst),
+            (self.sport, self.dport),
+            self.proto as u32,
+        )
     }
 }
 

@@ -15,19 +15,26 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 pub(crate) const EMPTY: &str = "empty";
-/// Established flows, at every number of services.
+/// Established flows, and different packets of other lists, at every number of services.
 pub(crate) const FLOWS: u32 = 4_096;
+/// Ports that Linux gives out for connections (`ip_local_port_range`).
+pub(crate) const EPHEMERAL_PORTS: u32 = 28_232;
+/// Services in use at a time, drawn from all.
+const BUSY: u32 = 1_000;
 
 const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
 const FIRST_VIP: u32 = u32::from_be_bytes([10, 96, 0, 1]);
 const FIRST_REMOTE: u32 = u32::from_be_bytes([10, 2, 0, 1]);
 const FIRST_WORLD: u32 = u32::from_be_bytes([192, 0, 2, 0]);
 const NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 2, 11);
-const IDENTITY: u32 = 2 << 16 | 400;
+const POD_IDENTITY: u32 = (1 << 16) + 300;
+const IDENTITY: u32 = (2 << 16) + 400;
 /// Pods of other clusters: the address map is never small in a real mesh.
 const REMOTE_PODS: u32 = 10_000;
-/// More than the flow table holds: a new flow always displaces an old one.
-const NEW_FLOWS: u32 = 131_072;
+/// Many times what the flow table holds: a new flow always displaces an old one.
+const NEW_FLOWS: u32 = 262_144;
+/// Ports of a pod that the lists use.
+const PORTS: u32 = 64_000;
 const BACKENDS: u32 = 3;
 const HTTP: u16 = 80;
 const SYN: u8 = 2;
@@ -54,7 +61,6 @@ impl Fixture {
             services: services.max(1_024),
             backends: services * BACKENDS + 1,
             table_entries: services * len,
-            flows: std::env::var("FLOWS").map_or(65_536, |v| v.parse().unwrap()),
             ..Sizes::default()
         };
         let datapath = Datapath::load_or_adopt(bpffs.path(), sizes)?;
@@ -64,6 +70,15 @@ impl Fixture {
         // The same packets in every run of the benchmark.
         let random = StdRng::seed_from_u64(u64::from(services)).into();
         Ok(Self { run, services, random, _bpffs: bpffs })
+    }
+
+    /// So that the next list finds its ports free.
+    pub(crate) fn forget_flows(&self) -> anyhow::Result<()> {
+        let flows = &self.run.datapath.maps.flows;
+        for (key, _) in flows.entries()? {
+            flows.remove(&key)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn use_headers(&mut self, headers: &[Header]) -> anyhow::Result<()> {
@@ -99,34 +114,43 @@ impl Fixture {
         Ok(all.iter().filter(|(key, _)| key.reason == reason).map(|(_, value)| value.packets).sum())
     }
 
-    /// Flows over services drawn from all.
-    pub(crate) fn established(&self) -> Vec<Header> {
-        let services = self.shuffled_services();
-        (0..FLOWS).map(|n| header(vip(services[n as usize % services.len()]), port(n))).collect()
+    /// Flows to the busy services.
+    pub(crate) fn flows(&self) -> Vec<Header> {
+        self.list(FLOWS, BUSY)
     }
 
-    /// Each for the next service of a shuffled list of all, and from a port of its own as far as ports go.
+    /// Flows to the busy services from each of a pod's ports in turn, over and over.
     pub(crate) fn new_flows(&self) -> Vec<Header> {
-        let services = self.shuffled_services();
-        (0..NEW_FLOWS).map(|n| header(vip(services[n as usize % services.len()]), port(n))).collect()
+        self.list(EPHEMERAL_PORTS, BUSY)
+    }
+
+    /// Flows to the busy services, each from a port that the flow table does not know, or no longer.
+    pub(crate) fn flows_from_unseen_ports(&self) -> Vec<Header> {
+        self.list(NEW_FLOWS, BUSY)
+    }
+
+    /// The same with each packet for the next of a shuffled list of all services: no entry of theirs is in the CPU's caches.
+    pub(crate) fn flows_to_all(&self) -> Vec<Header> {
+        self.list(NEW_FLOWS, u32::MAX)
+    }
+
+    fn list(&self, flows: u32, busy: u32) -> Vec<Header> {
+        let mut services: Vec<_> = (0..self.services).collect();
+        services.shuffle(&mut *self.random.borrow_mut());
+        services.truncate(busy as usize);
+        (0..flows).map(|n| header(vip(services[n as usize % services.len()]), n)).collect()
     }
 
     /// Addresses of the world.
     pub(crate) fn misses(&self) -> Vec<Header> {
         let mut random = self.random.borrow_mut();
-        (0..FLOWS).map(|n| header(Ipv4Addr::from(FIRST_WORLD + random.random_range(0..256)), port(n))).collect()
+        (0..FLOWS).map(|n| header(Ipv4Addr::from(FIRST_WORLD + random.random_range(0..256)), n)).collect()
     }
 
     pub(crate) fn remote_pods(&self) -> Vec<Header> {
         let mut random = self.random.borrow_mut();
         let pod = |random: &mut StdRng| Ipv4Addr::from(FIRST_REMOTE + random.random_range(0..REMOTE_PODS));
-        (0..FLOWS).map(|n| header(pod(&mut random), port(n))).collect()
-    }
-
-    fn shuffled_services(&self) -> Vec<u32> {
-        let mut services: Vec<_> = (0..self.services).collect();
-        services.shuffle(&mut *self.random.borrow_mut());
-        services
+        (0..FLOWS).map(|n| header(pod(&mut random), n)).collect()
     }
 }
 
@@ -143,8 +167,10 @@ fn fill_node(datapath: &Datapath) -> anyhow::Result<()> {
         flags: 0,
         ..Config::default()
     })?;
-    let pod = Endpoint { identity: 1 << 16 | 300, ifindex: 1, how: Endpoint::DELIVER_MAC, ..Endpoint::default() };
-    maps.endpoints.insert(POD.into(), &pod)?;
+    let pod = Endpoint { identity: POD_IDENTITY, ifindex: 1, how: Endpoint::DELIVER_MAC, ..Endpoint::default() };
+    for n in 0..=NEW_FLOWS / PORTS {
+        maps.endpoints.insert(Ipv4Addr::from(u32::from(POD) + n).into(), &pod)?;
+    }
     maps.nodes.insert(NODE.into(), &Node { cluster: 2, flags: 0 })?;
     let prefix = |cluster, flags| IpEntry { cluster, flags, ..IpEntry::default() };
     let mut entries: Vec<(IpNet, IpEntry)> = vec![
@@ -187,14 +213,12 @@ fn vip(service: u32) -> Ipv4Addr {
     Ipv4Addr::from(FIRST_VIP + service)
 }
 
-fn port(n: u32) -> u16 {
-    u16::try_from(1_024 + n % 64_000).expect("below 65,536")
-}
-
-/// IP checksum (not looked at), source, destination, ports.
-fn header(dst: Ipv4Addr, sport: u16) -> Header {
+/// IP checksum (not looked at), source, destination, ports: flow number `n` of this node's pods.
+fn header(dst: Ipv4Addr, n: u32) -> Header {
     let mut out = [0; 16];
-    out[2..6].copy_from_slice(&POD.octets());
+    let sport = u16::try_from(1_024 + n % PORTS).expect("below 65,536");
+    let pod = Ipv4Addr::from(u32::from(POD) + n / PORTS);
+    out[2..6].copy_from_slice(&pod.octets());
     out[6..10].copy_from_slice(&dst.octets());
     out[10..12].copy_from_slice(&sport.to_be_bytes());
     out[12..14].copy_from_slice(&HTTP.to_be_bytes());

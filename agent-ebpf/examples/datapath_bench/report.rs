@@ -12,6 +12,8 @@ pub(crate) struct Figures {
     pub(crate) floor: Duration,
     pub(crate) established: Duration,
     pub(crate) new_flow: Duration,
+    pub(crate) new_flow_unseen_port: Duration,
+    pub(crate) new_flow_uniform: Duration,
     pub(crate) miss: Duration,
     pub(crate) from_pod: Duration,
     pub(crate) from_mesh: Duration,
@@ -20,10 +22,12 @@ pub(crate) struct Figures {
 type Row = (&'static str, fn(&Figures) -> Duration, Option<u128>);
 
 /// Key, value, and the aim over the floor.
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 8] = [
     ("floor_ns", |f| f.floor, None),
     ("established_ns", |f| f.established, Some(60)),
     ("new_flow_ns", |f| f.new_flow, Some(300)),
+    ("new_flow_unseen_port_ns", |f| f.new_flow_unseen_port, None),
+    ("new_flow_uniform_ns", |f| f.new_flow_uniform, None),
     ("miss_ns", |f| f.miss, None),
     ("from_pod_ns", |f| f.from_pod, None),
     ("from_mesh_ns", |f| f.from_mesh, None),
@@ -32,14 +36,14 @@ const ROWS: [Row; 6] = [
 #[expect(clippy::print_stdout, reason = "the table is what the command is for")]
 pub(crate) fn write(path: &Path, all: &[(u32, Figures)]) -> anyhow::Result<()> {
     let mut out = Map::new();
-    print!("{:<16}", "ns per packet");
+    print!("{:<24}", "ns per packet");
     for (services, _) in all {
         print!("{:>18}", format!("{services} services"));
     }
     println!("   aim");
     for (name, value, aim) in ROWS {
         let mut by_size = Map::new();
-        print!("{name:<16}");
+        print!("{name:<24}");
         for (services, figures) in all {
             let (value, floor) = (value(figures).as_nanos(), figures.floor.as_nanos());
             print!("{:>18}", format!("{value} (+{})", value.saturating_sub(floor)));

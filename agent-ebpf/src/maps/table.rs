@@ -87,7 +87,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
             count += 1;
             if count == BATCH || entries.peek().is_none() {
                 sys::map_update_batch(self.fd(), &keys, &values, count).map_err(self.failed("write"))?;
-                (keys.clear(), values.clear());
+                keys.clear();
+                values.clear();
                 count = 0;
             }
         }

@@ -154,7 +154,7 @@ fn batches_longer_than_one_call_are_written_read_and_removed_whole() {
             proto: 6,
             pad: 0,
         };
-        let entry = |n: u32| agent_ebpf::common::Service { id: n, ..Default::default() };
+        let entry = |n: u32| Service { id: n, ..Default::default() };
         let all: Vec<_> = (0..10_000).map(|n| (key(n), entry(n))).collect();
         services.insert_batch(&all).unwrap();
         let mut read = services.entries().unwrap();

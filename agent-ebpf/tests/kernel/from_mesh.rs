@@ -9,7 +9,7 @@ use agent_ebpf::testrun::{Context, NEXT, REDIRECT};
 
 use crate::harness::{
     Bench, DMAC, MTU, OTHER_REMOTE_NODE, OWN, PEER, POD, REMOTE_IDENTITY, REMOTE_NODE, REMOTE_POD, SMAC, VXLAN_PORT,
-    config, endpoint, prefix, with_node,
+    config, endpoint, identity, prefix, with_node,
 };
 use crate::packet::{ACK, Frame, L4, SYN, arp, assert_checksums, tcp, udp, v6, word};
 
@@ -70,9 +70,9 @@ fn an_outer_source_that_is_no_node_of_the_identitys_cluster_is_dropped() {
         let frame = to_pod().bytes();
         let stranger = Context { tunnel: Some((REMOTE_IDENTITY, 0x0102_0304)), ..context() };
         assert_drop(bench, &frame, stranger, reason::OUTER_SOURCE);
-        let third_cluster = Context { tunnel: Some((3 << 16 | 400, u32::from(REMOTE_NODE))), ..context() };
+        let third_cluster = Context { tunnel: Some((identity(3, 400), u32::from(REMOTE_NODE))), ..context() };
         assert_drop(bench, &frame, third_cluster, reason::OUTER_SOURCE);
-        let own_identity = Context { tunnel: Some((OWN << 16 | 300, u32::from(REMOTE_NODE))), ..context() };
+        let own_identity = Context { tunnel: Some((identity(OWN, 300), u32::from(REMOTE_NODE))), ..context() };
         assert_drop(bench, &frame, own_identity, reason::OUTER_SOURCE);
         assert_eq!(bench.counter(FROM_MESH, reason::OUTER_SOURCE).identity, 0);
     });

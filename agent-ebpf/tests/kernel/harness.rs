@@ -14,9 +14,9 @@ use tempfile::TempDir;
 pub(crate) const OWN: u32 = 1;
 pub(crate) const PEER: u32 = 2;
 pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
-pub(crate) const POD_IDENTITY: u32 = OWN << 16 | 300;
+pub(crate) const POD_IDENTITY: u32 = identity(OWN, 300);
 pub(crate) const REMOTE_POD: Ipv4Addr = Ipv4Addr::new(10, 2, 1, 2);
-pub(crate) const REMOTE_IDENTITY: u32 = PEER << 16 | 400;
+pub(crate) const REMOTE_IDENTITY: u32 = identity(PEER, 400);
 pub(crate) const REMOTE_NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 2, 11);
 pub(crate) const OTHER_REMOTE_NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 2, 12);
 pub(crate) const LOCAL_POD: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 2);
@@ -27,6 +27,10 @@ pub(crate) const VXLAN_PORT: u16 = 8473;
 pub(crate) const DEVICE: u32 = 1;
 pub(crate) const DMAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const SMAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+pub(crate) const fn identity(cluster: u32, local: u32) -> u32 {
+    (cluster << 16) + local
+}
 
 /// A bpf file system in a mount and network namespace of this thread's own.
 pub(crate) struct Place {
@@ -70,7 +74,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text += &format!(": {cause}");
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
         next = cause.source();
     }
     text
