@@ -144,19 +144,27 @@ async fn exchange(run: &Run, a: &Side, b: &Side) -> Result<(), Failure> {
 async fn wait(run: &Run, args: &Connect, ends: &[(Admin, String)]) -> Result<Vec<Peer>, Failure> {
     let deadline = Instant::now() + Duration::from_secs(u64::from(args.wait));
     loop {
+        let is_late = Instant::now() >= deadline;
         let mut seen = Vec::new();
         for (admin, peer) in ends {
-            let found = list(&mut admin.clone()).await?.into_iter().find(|p| p.name == *peer);
-            seen.push(found.ok_or_else(|| {
-                Failure::said(Exit::Failed, &admin.context, format!("it does not list {peer}, which it was joined to"))
-                    .hint(format!("was it disconnected meanwhile? see `meshctl peers -c {}`", admin.context))
-            })?);
+            // A session starts a moment after its peer is stored: until then it is not listed.
+            match list(&mut admin.clone()).await?.into_iter().find(|p| p.name == *peer) {
+                Some(found) => seen.push(found),
+                None if is_late => return Err(unlisted(&admin.context, peer)),
+                None => {}
+            }
         }
-        if seen.iter().all(Peer::is_live) || Instant::now() >= deadline {
+        let all_live = seen.len() == ends.len() && seen.iter().all(Peer::is_live);
+        if all_live || is_late {
             return Ok(seen);
         }
         sleep(POLL.min(run.timeout)).await;
     }
+}
+
+fn unlisted(context: &str, peer: &str) -> Failure {
+    Failure::said(Exit::Failed, context, format!("it does not list {peer}, which it was joined to"))
+        .hint(format!("was it disconnected meanwhile? see `meshctl peers -c {context}`"))
 }
 
 fn finish(run: &Run, already_connected: bool, sides: Vec<Peer>) -> Result<Exit, Failure> {
