@@ -119,7 +119,7 @@ unsafe fn load<T: Copy>(pointer: *const T) -> T {
     unsafe { *pointer }
 }
 
-/// Reads the headers at `base`, where the IP header starts; `ethertype` as on the wire.
+/// Reads the headers of an Ethernet frame.
 #[inline(always)]
 pub fn network(ctx: &TcContext) -> Network {
     let (mut start, mut end) = (ctx.data(), ctx.data_end());
