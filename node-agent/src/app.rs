@@ -1,5 +1,6 @@
 //! Wiring, in start order; everything stops in reverse with the shutdown token, and leaves the kernel as it is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::args::Settings;
+use crate::attach::Attacher;
 use crate::control::{Control, Options, Wiring};
 use crate::discovery::Discovery;
 use crate::enrol::{self, Identity};
@@ -42,7 +44,6 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
     let key = PrivateKey::load_or_create(&settings.identity.state_dir.join("wireguard.key"))?;
     let datapath = Datapath::load_or_adopt(bpffs, Sizes::default()).context("bring the datapath up")?;
     let datapath = Arc::new(datapath);
-    let netlink = Netlink::open(&tasks)?;
     let watch_all = Arc::new(Watch::default());
 
     let (plan, plan_seen) = watch::channel(None);
@@ -56,10 +57,13 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
         key: key.clone(),
     };
     let nudges = watch_all.subscribe();
-    let underlay = Underlay::new(options, netlink.clone(), Arc::clone(&datapath), plan_seen, nudges);
+    let underlay = Underlay::new(options, Netlink::open(&tasks)?, Arc::clone(&datapath), plan_seen, nudges);
     let underlay_state = underlay.subscribe();
     let missed = Arc::new(Notify::new());
-    let discovery = Discovery::new(netlink, watch_all.subscribe(), underlay_state.clone(), Arc::clone(&missed));
+    let nudges = watch_all.subscribe();
+    let discovery = Discovery::new(Netlink::open(&tasks)?, nudges, underlay_state.clone(), Arc::clone(&missed));
+    let (devices, devices_seen) = watch::channel(BTreeMap::new());
+    let attacher = Attacher::new(Arc::clone(&datapath), devices_seen);
     let (targets, targets_seen) = watch::channel(Targets::default());
     let prober = Prober::new(probe::Options { port: settings.probe_port }, targets_seen, underlay_state.clone());
 
@@ -74,6 +78,8 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
     let wiring = Wiring {
         events: events_seen,
         pods: discovery.subscribe(),
+        devices,
+        attach_failures: attacher.subscribe(),
         underlay: underlay_state.clone(),
         paths: prober.subscribe(),
         plan,
@@ -86,6 +92,7 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
 
     tasks.spawn("admin", OnExit::Shutdown, admin.run(shutdown.clone()));
     tasks.spawn("control", OnExit::Shutdown, control.run(shutdown.clone()));
+    tasks.spawn("attacher", OnExit::Shutdown, attacher.run(shutdown.clone()));
     tasks.spawn("underlay", OnExit::Shutdown, underlay.run(shutdown.clone()));
     tasks.spawn("discovery", OnExit::Shutdown, discovery.run(shutdown.clone()));
     spawn_watch(&tasks, watch_all);

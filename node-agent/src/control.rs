@@ -26,6 +26,7 @@ use mesh_types::view::Delta;
 use mesh_types::{ClusterName, ServiceName};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::attach::Devices;
 use crate::bpf::{EndpointsMap, IpCacheMap, NodesMap, ServicesMaps};
 use crate::compile::claims::Claims;
 use crate::compile::plan::Plan;
@@ -67,6 +68,9 @@ pub enum Event {
 pub struct Wiring {
     pub events: mpsc::Receiver<Event>,
     pub pods: watch::Receiver<Option<Arc<Vec<PodDevice>>>>,
+    /// Devices that are to have the pod programs.
+    pub devices: watch::Sender<Devices>,
+    pub attach_failures: watch::Receiver<BTreeMap<u32, String>>,
     pub underlay: watch::Receiver<underlay::State>,
     pub paths: watch::Receiver<Reports>,
     pub plan: watch::Sender<Option<Plan>>,
@@ -122,8 +126,6 @@ pub struct Control {
     paths: BTreeMap<IpAddr, bool>,
     pods: Vec<PodDevice>,
     pod_addresses: HashMap<IpAddr, usize>,
-    attached: BTreeSet<u32>,
-    attach_failures: BTreeMap<u32, (Instant, String)>,
     config: Config,
     drift_total: u64,
     stale: Stale,
@@ -161,8 +163,6 @@ impl Control {
             paths: BTreeMap::new(),
             pods: Vec::new(),
             pod_addresses: HashMap::new(),
-            attached: BTreeSet::new(),
-            attach_failures: BTreeMap::new(),
             config,
             drift_total: 0,
             stale: Stale { targets: false, status: true },
@@ -197,6 +197,7 @@ impl Control {
                 Ok(()) = self.wiring.paths.changed() => self.paths_changed(),
                 Ok(()) = self.wiring.underlay.changed() => self.underlay_changed(),
                 Ok(()) = self.wiring.pods.changed() => self.pods_changed(),
+                Ok(()) = self.wiring.attach_failures.changed() => self.stale.status = true,
                 _ = tick.tick() => self.housekeeping(),
             }
         }
@@ -247,7 +248,7 @@ impl Control {
         self.services.settle(Instant::now());
         self.is_synced = true;
         self.refresh_endpoints(self.endpoints.keys().copied().chain(self.pod_addresses.keys().copied()).collect());
-        self.attach_pods();
+        self.hand_devices_on();
         self.metrics.realized(revision, began.elapsed());
         self.stale.status = true;
         tracing::info!(

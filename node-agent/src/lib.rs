@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod args;
+pub mod attach;
 pub mod bpf;
 pub mod cleanup;
 pub mod compile;

@@ -66,8 +66,9 @@ fn io_error(error: rtnetlink::Error) -> io::Error {
     }
 }
 
-/// A connection to the kernel, in the network namespace of the thread that opened it.
-#[derive(Debug, Clone)]
+/// A connection to the kernel, in the network namespace of the thread that opened it. Not to be shared: the kernel walks
+/// one list a socket at a time, and answers a second request with `EBUSY`.
+#[derive(Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
 }

@@ -117,6 +117,7 @@ impl Prober {
                     if changed.is_err() { return Ok(()) }
                     self.retarget(node_ip);
                 }
+                Ok(()) = self.underlay.changed() => self.tunnel_changed(),
                 () = sleep_until(wake) => {}
                 () = shutdown.requested() => return Ok(()),
             }
@@ -136,6 +137,15 @@ impl Prober {
         self.report();
     }
 
+    /// A device that has just come is tried at once.
+    fn tunnel_changed(&mut self) {
+        let tunnel = self.underlay.borrow_and_update().tunnel;
+        if tunnel.is_some() && tunnel != self.tunnel {
+            self.paths.probe_now(Instant::now());
+        }
+        self.tunnel = tunnel;
+    }
+
     fn heard(&mut self, socket: &Arc<Socket>, arrival: &Arrival) {
         if !self.is_trusted(arrival) {
             return;
@@ -145,7 +155,7 @@ impl Prober {
             Kind::Request => {
                 let answer = Message { kind: Kind::Answer, ..message };
                 // A lost answer is what the other side counts; nothing more can be done about it here.
-                socket.send(arrival.from, &answer, self.secure_device()).ok();
+                socket.send(arrival.from, &answer, self.way_to(*arrival.from.ip())).ok();
             }
             Kind::Answer if message.nonce == self.nonce => {
                 if self.paths.answered(*arrival.from.ip(), message.sequence, Instant::now()) {
@@ -165,13 +175,14 @@ impl Prober {
         state.guarded.contains(&IpAddr::V4(*arrival.from.ip()))
     }
 
-    /// What a probe must leave by: the secure device, or nothing while there is none.
-    fn secure_device(&self) -> Way {
+    /// What a probe to a node may leave by: the secure device; any other only once the underlay, which is told of a new peer
+    /// on its own way, knows the node and knows that it is to be reached in clear.
+    fn way_to(&self, node: Ipv4Addr) -> Way {
         let state = self.underlay.borrow();
         match (state.is_encrypted, state.tunnel) {
             (true, Some(index)) => Way::Through(index),
-            (true, None) => Way::Closed,
-            (false, _) => Way::Any,
+            (false, _) if state.guarded.contains(&IpAddr::V4(node)) => Way::Any,
+            _ => Way::Closed,
         }
     }
 
@@ -181,8 +192,9 @@ impl Prober {
             match action {
                 Action::Probe { to, sequence } => {
                     let message = Message { kind: Kind::Request, sequence, nonce: self.nonce };
+                    let way = self.way_to(to);
                     let to = std::net::SocketAddrV4::new(to, self.options.port);
-                    if let Err(error) = socket.send(to, &message, self.secure_device()) {
+                    if let Err(error) = socket.send(to, &message, way) {
                         tracing::trace!(%to, %error, "probe not sent");
                     }
                 }

@@ -12,7 +12,7 @@ use mesh_runtime::{Backoff, ErrorChain, Shutdown};
 use mesh_types::view::{Delta, Key, Object};
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::control::Event;
 use crate::metrics::Metrics;
@@ -35,8 +35,8 @@ pub struct Registration {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {call}")]
-    Call { call: &'static str, source: Box<Status> },
+    #[error("cannot {call}: {message} ({code:?})")]
+    Call { call: &'static str, code: Code, message: String },
     #[error(
         "the API server calls itself cluster {found}, this node is of {wanted}: check --apiserver and --cluster-name"
     )]
@@ -214,5 +214,5 @@ async fn next(stream: &mut Streaming<v1::SubscribeResponse>) -> Result<v1::Subsc
 }
 
 fn failed(call: &'static str) -> impl FnOnce(Status) -> Error {
-    move |status| Error::Call { call, source: Box::new(status) }
+    move |status| Error::Call { call, code: status.code(), message: status.message().to_owned() }
 }

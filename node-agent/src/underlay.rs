@@ -208,7 +208,11 @@ impl Underlay {
                 state.guarded = planned.collect();
                 state.is_planned = true;
             }
-            Err(error) => state.note(&error),
+            // A look that failed says nothing about a device that was in use.
+            Err(error) => {
+                state.tunnel = tunnel.filter(|index| before.tunnel == Some(*index));
+                state.note(&error);
+            }
         }
         state
     }

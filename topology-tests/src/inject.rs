@@ -42,12 +42,17 @@ impl Packet {
 
     /// An inner packet in VXLAN (RFC 7348), as if it came from the node `source`.
     pub fn vxlan(source: SocketAddrV4, destination: SocketAddrV4, vni: u32, inner: &Self) -> Self {
+        Self::udp(source, destination, &Self::in_vxlan(vni, inner))
+    }
+
+    /// What a VXLAN datagram carries, for a socket that routes by its ports to send.
+    pub fn in_vxlan(vni: u32, inner: &Self) -> Vec<u8> {
         let mut payload = vec![0x08, 0, 0, 0];
         payload.extend((vni << 8).to_be_bytes());
         // Inner Ethernet header: locally administered addresses, IPv4.
         payload.extend([0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00]);
         payload.extend(&inner.bytes);
-        Self::udp(source, destination, &payload)
+        payload
     }
 
     fn ip(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Self {
@@ -74,6 +79,15 @@ pub fn send(from_netns: &str, packets: &[Packet]) -> Result<()> {
             let target = SocketAddrV4::new(packet.destination, 0).into();
             socket.send_to(&packet.bytes, &target).with_context(|| format!("send to {}", packet.destination))?;
         }
+        Ok(())
+    })
+}
+
+/// Sends a datagram from a namespace of the lab through an ordinary socket: rules that match ports apply to it.
+pub fn send_datagram(from_netns: &str, source: SocketAddrV4, destination: SocketAddrV4, payload: &[u8]) -> Result<()> {
+    netns::within(from_netns, || {
+        let socket = std::net::UdpSocket::bind(source).with_context(|| format!("bind {source}"))?;
+        socket.send_to(payload, destination).with_context(|| format!("send to {destination}"))?;
         Ok(())
     })
 }

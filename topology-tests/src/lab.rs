@@ -2,7 +2,7 @@
 //! One value owns it all; when it is dropped, by success, failure or panic, nothing remains.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -206,6 +206,17 @@ impl Lab {
     /// Sends forged packets from a node's own namespace.
     pub fn inject_from_node(&self, node: &str, packets: &[Packet]) -> Result<()> {
         inject::send(&self.name.netns(self.node(node)?.name()), packets)
+    }
+
+    /// Sends a datagram from a node's own namespace through an ordinary socket.
+    pub fn send_from_node(
+        &self,
+        source: (&str, SocketAddrV4),
+        destination: SocketAddrV4,
+        payload: &[u8],
+    ) -> Result<()> {
+        let (node, source) = source;
+        inject::send_datagram(&self.name.netns(self.node(node)?.name()), source, destination, payload)
     }
 
     /// Takes a node's uplink down or up.

@@ -13,7 +13,7 @@ use agent_ebpf::maps::{Access, Counters};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::components::{Encryption, Periods};
+use crate::components::{self, Encryption, Periods};
 use crate::control_plane::PodRecord;
 use crate::deadline::wait_for;
 use crate::lab::{self, Lab};
@@ -78,6 +78,18 @@ impl Setup {
 impl Scenario {
     pub fn meshctl(&self, args: &[&str]) -> Result<String> {
         self.mesh.meshctl(&self.lab, args)
+    }
+
+    /// `meshctl status -o json` of one cluster, which exits with 2 where something is degraded.
+    pub fn status(&self, cluster: &str) -> Result<String> {
+        const DEGRADED: i32 = 2;
+        let program = self.lab.binaries.find("meshctl")?;
+        let args = ["--context", cluster, "status", "-o", "json"];
+        let output = components::meshctl(&program, self.mesh.config(), &args).output().context("run meshctl status")?;
+        match output.status.code() {
+            Some(0 | DEGRADED) => String::from_utf8(output.stdout).context("meshctl prints UTF-8"),
+            _ => bail!("meshctl status failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr)),
+        }
     }
 
     pub fn connect(&self) -> Result<()> {

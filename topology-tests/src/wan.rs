@@ -174,7 +174,7 @@ fn counting_rules(inside: &[Ipv4Net]) -> String {
     let clear = "add @seen { ip saddr . ip daddr . ip protocol } counter name clear return";
     format!(
         "table {TABLE} {{
-            set inside {{ type ipv4_addr; flags interval; elements = {{ {ranges} }}; }}
+            set inside {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {ranges} }}; }}
             set seen {{ type ipv4_addr . ipv4_addr . inet_proto; flags dynamic; size 1000; }}
             counter clear {{ }}
             counter wireguard {{ }}

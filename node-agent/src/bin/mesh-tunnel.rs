@@ -31,7 +31,12 @@ fn main() -> ExitCode {
             return exit::code(code);
         }
     };
-    if let Err(error) = telemetry::init(&cli.telemetry) {
+    let mut telemetry = cli.telemetry;
+    if telemetry.filter == "info" {
+        // gotatun tells of every connection of the agent, which is one every few seconds.
+        telemetry.filter = "info,gotatun=warn".to_owned();
+    }
+    if let Err(error) = telemetry::init(&telemetry) {
         return failed(&error);
     }
     // Both sockets can hand out the private key: for their owner only, from the moment they exist.

@@ -59,9 +59,6 @@ pub fn plan(facts: Facts<'_>, name: &ServiceName, group: &ServiceGroup) -> Servi
     let local = group.declared.get(&own.name);
     let consumer = Consumer { cluster: &own.name, local: local.map(|s| (s.global, s.affinity)) };
     for service in declarations(&own.name, group) {
-        if service.frontends.is_empty() {
-            plan.refuse(name, "headless", "it has no address of its own (headless): nothing to balance");
-        }
         for frontend in &service.frontends {
             let IpAddr::V4(address) = frontend.address else {
                 plan.refuse(name, "ipv6", format!("frontend {}: IPv6 is not supported yet", frontend.address));

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
-
-use mesh_runtime::ErrorChain;
 
 use super::Control;
+use crate::attach::Devices;
 use crate::compile::endpoints;
-
-const ATTACH_RETRY: Duration = Duration::from_millis(500);
 
 impl Control {
     pub(super) fn pods_changed(&mut self) {
@@ -26,7 +22,7 @@ impl Control {
             addresses.extend(self.endpoints.keys().copied());
         }
         self.refresh_endpoints(addresses);
-        self.attach_pods();
+        self.hand_devices_on();
         self.stale.status = true;
     }
 
@@ -50,34 +46,17 @@ impl Control {
         }
     }
 
-    /// Attaches the pod programs to devices that have none. A miss must not leak, so the declared prefixes come first:
-    /// those of the first snapshot, or what an earlier agent wrote.
-    pub(super) fn attach_pods(&mut self) {
+    /// Lets the pod programs be attached. A miss must not leak, so the declared prefixes come first: those of the first
+    /// snapshot, or what an earlier agent wrote.
+    pub(super) fn hand_devices_on(&mut self) {
         if !self.is_synced && !self.has_adopted {
             return;
         }
-        let present: BTreeSet<u32> = self.pods.iter().map(|device| device.ifindex).collect();
-        let gone = self.attached.difference(&present).next().is_some();
-        self.attached.retain(|ifindex| present.contains(ifindex));
-        self.attach_failures.retain(|ifindex, _| present.contains(ifindex));
-        if gone && let Err(error) = self.datapath.prune_links() {
-            tracing::warn!(error = %ErrorChain(&error), "cannot remove the pins of vanished devices");
-        }
-        for device in &self.pods {
-            if self.attached.contains(&device.ifindex) {
-                continue;
-            }
-            match self.datapath.attach_pod(device.ifindex) {
-                Ok(done) => {
-                    tracing::debug!(device = device.name, ?done, addresses = ?device.addresses, "pod attached");
-                    self.attached.insert(device.ifindex);
-                    self.attach_failures.remove(&device.ifindex);
-                }
-                Err(error) => {
-                    let text = format!("{}: {}", device.name, ErrorChain(&error));
-                    self.attach_failures.insert(device.ifindex, (Instant::now() + ATTACH_RETRY, text));
-                }
-            }
-        }
+        let devices: Devices = self.pods.iter().map(|device| (device.ifindex, device.name.clone())).collect();
+        self.wiring.devices.send_if_modified(|old| {
+            let changed = *old != devices;
+            *old = devices;
+            changed
+        });
     }
 }

@@ -116,9 +116,6 @@ impl Control {
                 None => drop(self.services.set(&key, None, now)),
             }
         }
-        if self.attach_failures.values().any(|(at, _)| *at <= now) {
-            self.attach_pods();
-        }
     }
 }
 

@@ -23,8 +23,8 @@ impl Control {
         failures(&mut errors, now, "frontend", &self.services.failures, frontend);
         let stamp = clock::unix_nanos();
         let object = |kind, name: String, error: String| ObjectError { kind, name, error, since_unix_nanos: stamp };
-        errors
-            .extend(self.attach_failures.iter().map(|(index, (_, e))| object("device", index.to_string(), e.clone())));
+        let unattached = self.wiring.attach_failures.borrow_and_update().clone();
+        errors.extend(unattached.into_iter().map(|(index, error)| object("device", index.to_string(), error)));
         let (underlay, tunnel_up) = {
             let state = self.wiring.underlay.borrow();
             (state.errors.clone(), if state.is_encrypted { state.tunnel.is_some() } else { state.vxlan.is_some() })
@@ -58,8 +58,7 @@ impl Control {
         let has_failures = !(self.ipcache.failures.is_empty()
             && self.nodes.failures.is_empty()
             && self.endpoints.failures.is_empty()
-            && self.services.failures.is_empty()
-            && self.attach_failures.is_empty());
+            && self.services.failures.is_empty());
         self.stale.status = has_failures;
     }
 

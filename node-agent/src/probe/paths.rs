@@ -120,6 +120,13 @@ impl Paths {
         (actions, changed)
     }
 
+    /// Does not wait for the next probe of the paths that do not work.
+    pub fn probe_now(&mut self, now: Instant) {
+        for path in self.0.values_mut().filter(|path| path.state != State::Up) {
+            path.next_probe = now;
+        }
+    }
+
     /// Takes an answer in. Whether the path changed.
     pub fn answered(&mut self, from: Ipv4Addr, sequence: u32, now: Instant) -> bool {
         let Some(path) = self.0.get_mut(&from) else { return false };

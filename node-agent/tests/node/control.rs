@@ -13,6 +13,7 @@ use mesh_types::{
     Affinity, BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node as MeshNode, NodeName, Protocol,
     SecurityIdentity, ServiceName,
 };
+use node_agent::attach::Devices;
 use node_agent::control::{Control, Event, Options, Wiring};
 use node_agent::metrics::Metrics;
 use node_agent::netlink::pods::PodDevice;
@@ -72,6 +73,8 @@ fn start(node: &Node, cgroup: &Cgroup) -> Running {
         let wiring = Wiring {
             events: events_seen,
             pods: pods_seen,
+            devices: watch::Sender::new(Devices::new()),
+            attach_failures: watch::channel(std::collections::BTreeMap::new()).1,
             underlay: underlay_seen,
             paths: paths_seen,
             plan: watch::Sender::new(None),

@@ -41,7 +41,7 @@ fn affinity_prefers_a_cluster_and_falls_back_when_it_has_no_backend() {
     // An affinity that nobody knows leaves the Service out of the mesh's hands and says so; the rest goes on.
     set(Some("nearest"));
     wait_for("the error to be shown", Duration::from_secs(5), || {
-        let status = s.meshctl(&["--context", "cluster-a", "status", "-o", "json"])?;
+        let status = s.status("cluster-a")?;
         Ok(status.contains("\\\"nearest\\\" is not an affinity").then_some(()))
     })
     .unwrap();

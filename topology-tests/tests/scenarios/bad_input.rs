@@ -27,7 +27,7 @@ fn a_malformed_document_among_good_ones_is_rejected_alone_and_named() {
     let text = format!("{}---\nkind: Service\nmetadata: [not, a, map\n---\n{}", good("before"), good("after"));
     std::fs::write(folder.join("mixed.yaml"), text).unwrap();
     let status = wait_for("the document to be named", Duration::from_secs(5), || {
-        let status = s.meshctl(&["--context", "cluster-a", "status", "-o", "json"])?;
+        let status = s.status("cluster-a")?;
         Ok(status.contains("mixed.yaml").then_some(status))
     })
     .unwrap();

@@ -4,16 +4,27 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use agent_ebpf::common::verdict::{direction, reason};
+use topology_tests::deadline::wait_until;
 use topology_tests::inject::Packet;
 use topology_tests::scenario::{Scenario, Setup};
 
 const VXLAN: u16 = 8473;
 const A1: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 11);
 const B1: Ipv4Addr = Ipv4Addr::new(172, 30, 2, 11);
+const WAN: Ipv4Addr = Ipv4Addr::new(172, 31, 1, 1);
 /// An identity of cluster-a, of cluster-b, and of a cluster that nobody joined.
 const OF_A: u32 = 0x01_012c;
 const OF_B: u32 = 0x02_012c;
 const OF_NOBODY: u32 = 0x03_012c;
+
+/// Packets of a node that the kernel dropped since their way back is another device's (`IPReversePathFilter`).
+fn reverse_path_drops(s: &Scenario, node: &str) -> u64 {
+    let text = s.lab.run_in(&s.lab.node(node).unwrap().place, "cat", &["/proc/net/netstat"]).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let column = names.split(' ').position(|name| name == "IPReversePathFilter").unwrap();
+    values.split(' ').nth(column).unwrap().parse().unwrap()
+}
 
 fn joined(name: &'static str) -> Option<Scenario> {
     let scenario = Setup::shop(name).unwrap().start().unwrap()?;
@@ -35,13 +46,23 @@ fn vxlan_from_outside_the_secure_device_is_dropped_whatever_its_vni() {
     let Some(s) = joined("forgedvni") else { return };
     let (victim, claimed) = pods_on_first_nodes(&s);
     let inner = Packet::udp(SocketAddrV4::new(claimed, 4000), SocketAddrV4::new(victim, 8080), b"forged");
+    let from = |source| -> Vec<Packet> {
+        let outer = |vni| Packet::vxlan(SocketAddrV4::new(source, 50_000), SocketAddrV4::new(A1, VXLAN), vni, &inner);
+        [0, 1, OF_B, OF_A, 0xff_ffff].into_iter().map(outer).collect()
+    };
+    // From an address that is no node's, the datagrams reach the VXLAN device and are dropped there.
     let before = s.counted("a1", direction::FROM_MESH, reason::NOT_ENCRYPTED).unwrap();
-    let packets: Vec<Packet> = [0, 1, OF_B, OF_A, 0xff_ffff]
-        .into_iter()
-        .map(|vni| Packet::vxlan(SocketAddrV4::new(B1, 50_000), SocketAddrV4::new(A1, VXLAN), vni, &inner))
-        .collect();
-    s.lab.inject_from_wan(&packets).unwrap();
+    s.lab.inject_from_wan(&from(WAN)).unwrap();
     s.wait_counted("a1", direction::FROM_MESH, reason::NOT_ENCRYPTED, before, 5).unwrap();
+    // With a peer node's address, the way back leads through the secure device: the kernel's reverse-path check drops them.
+    let delivered = s.counted("a1", direction::FROM_MESH, reason::DELIVERED).unwrap();
+    let before = reverse_path_drops(&s, "a1");
+    s.lab.inject_from_wan(&from(B1)).unwrap();
+    wait_until("the reverse-path check to count them", Duration::from_secs(5), || {
+        reverse_path_drops(&s, "a1") >= before + 5
+    })
+    .unwrap();
+    assert_eq!(s.counted("a1", direction::FROM_MESH, reason::DELIVERED).unwrap(), delivered);
     s.end().unwrap();
 }
 
@@ -51,8 +72,8 @@ fn a_node_of_a_peer_cannot_speak_for_another_cluster() {
     let (victim, claimed) = pods_on_first_nodes(&s);
     let through_tunnel = |vni, inner: &Packet| {
         // Sent from b1's own namespace to the VXLAN port of a1: the node's rules take it through WireGuard.
-        let packet = Packet::vxlan(SocketAddrV4::new(B1, 50_000), SocketAddrV4::new(A1, VXLAN), vni, inner);
-        s.lab.inject_from_node("b1", &[packet]).unwrap();
+        let (source, target) = (SocketAddrV4::new(B1, 50_000), SocketAddrV4::new(A1, VXLAN));
+        s.lab.send_from_node(("b1", source), target, &Packet::in_vxlan(vni, inner)).unwrap();
     };
     let target = SocketAddrV4::new(victim, 8080);
 

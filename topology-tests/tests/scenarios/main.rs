@@ -1,6 +1,10 @@
 //! Whole meshes in the lab, one promise a test. Needs root; a test that cannot run says `skipped: why`.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the failure, and what it prints is its report")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a test a panic is the failure, and what it prints is its report"
+)]
 
 mod affinity;
 mod bad_input;

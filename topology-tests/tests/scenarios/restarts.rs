@@ -93,7 +93,7 @@ fn an_api_server_away_for_five_seconds_costs_no_request_and_comes_back_where_it_
 }
 
 fn cluster_id(s: &Scenario) -> String {
-    let status = s.meshctl(&["--context", "cluster-a", "status", "-o", "json"]).unwrap();
+    let status = s.status("cluster-a").unwrap();
     let start = status.find("\"store\"").expect("status has a store");
     status[start..]
         .split("cluster_id")

@@ -105,7 +105,7 @@ fn what_the_datapath_cannot_carry_is_refused_by_name_and_the_rest_goes_on() {
     assert_eq!(plan.frontends.len(), 1);
     assert_eq!(plan.refusals.iter().map(|r| r.reason).collect::<Vec<_>>(), ["sctp", "ipv6"]);
     mesh.put(Object::Service(Service { frontends: Vec::new(), ..service }));
-    assert_eq!(plan_of(&mesh).refusals[0].reason, "headless");
+    assert!(plan_of(&mesh).refusals.is_empty(), "a headless service has nothing to balance, which is no fault");
 }
 
 #[test]
