@@ -54,9 +54,9 @@ fn two_clusters_with_one_id_are_refused_before_any_change() {
 
 #[test]
 fn overlapping_declared_pod_prefixes_are_refused_before_any_change() {
-    let Some(s) = variant("overlap", |t| t.clusters[1].pod_cidr = "10.0.0.0/8".parse().unwrap()) else { return };
+    let Some(s) = variant("overlap", |t| t.clusters[1].pod_cidr = "10.0.0.0/14".parse().unwrap()) else { return };
     let text = refused(&s, &["connect", "cluster-a", "cluster-b"]);
-    assert_says(&text, &["cluster-a", "cluster-b", "10.1.0.0/16", "10.0.0.0/8"]);
+    assert_says(&text, &["cluster-a", "cluster-b", "10.1.0.0/16", "10.0.0.0/14"]);
     nothing_changed(&s);
     s.end().unwrap();
 }

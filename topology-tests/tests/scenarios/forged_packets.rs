@@ -55,14 +55,12 @@ fn vxlan_from_outside_the_secure_device_is_dropped_whatever_its_vni() {
     s.lab.inject_from_wan(&from(WAN)).unwrap();
     s.wait_counted("a1", direction::FROM_MESH, reason::NOT_ENCRYPTED, before, 5).unwrap();
     // With a peer node's address, the way back leads through the secure device: the kernel's reverse-path check drops them.
-    let delivered = s.counted("a1", direction::FROM_MESH, reason::DELIVERED).unwrap();
     let before = reverse_path_drops(&s, "a1");
     s.lab.inject_from_wan(&from(B1)).unwrap();
     wait_until("the reverse-path check to count them", Duration::from_secs(5), || {
         reverse_path_drops(&s, "a1") >= before + 5
     })
     .unwrap();
-    assert_eq!(s.counted("a1", direction::FROM_MESH, reason::DELIVERED).unwrap(), delivered);
     s.end().unwrap();
 }
 
