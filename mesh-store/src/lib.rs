@@ -4,7 +4,7 @@
 //!  etcd clients --> etcd/ (gRPC services) --+
 //!                                           +--> trait Store (backend.rs) --> raft/ (embedded) --> mvcc
 //!  callers in this process -----------------+                                      |
-//!                                                                                  +--> fjall log, snapshot files
+//!                                                                                  +--> log and snapshot files
 //! ```
 
 pub mod backend;

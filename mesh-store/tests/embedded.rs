@@ -225,7 +225,7 @@ async fn every_watcher_gets_every_event_once_and_in_order_however_slow_it_is() {
 
 /// A read between the writes, so that readers and writers meet.
 async fn put_elsewhere(store: &Embedded, n: u64) {
-    if n % 10 == 0 {
+    if n.is_multiple_of(10) {
         store.range(RangeRequest { limit: 5, ..RangeRequest::prefix("k/") }).await.unwrap();
     }
 }
@@ -234,7 +234,7 @@ async fn put_elsewhere(store: &Embedded, n: u64) {
 async fn a_watcher_left_behind_by_compaction_is_told_and_an_idle_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path());
-    options.retention = Retention { min_age: Duration::from_secs(3600), max_revisions: 100 };
+    options.retention = Retention { min_age: Duration::from_hours(1), max_revisions: 100 };
     let store = open(options).await;
     let mut behind = store.watch(WatchRequest::prefix("busy/", 2)).await.unwrap();
     let mut idle = store.watch(WatchRequest::prefix("idle/", 2)).await.unwrap();

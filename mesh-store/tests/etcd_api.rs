@@ -40,7 +40,7 @@ impl Served {
     async fn listen(&mut self, gate: Gate) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let store: Arc<dyn Store> = self.store.clone();
+        let store: Arc<dyn Store> = Arc::<Embedded>::clone(&self.store);
         let routes = routes(store, gate, self.metrics.clone(), EtcdOptions::default());
         let (stop, stopped) = oneshot::channel::<()>();
         self.stops.push(stop);
@@ -87,7 +87,7 @@ async fn pages_are_in_byte_order_and_add_up() {
         let page = client.get(from.clone(), Some(options)).await.unwrap();
         let header = page.header().unwrap();
         assert_eq!(header.cluster_id(), served.store.cluster_id());
-        assert_eq!(page.count() as usize, 600 - keys.len());
+        assert_eq!(usize::try_from(page.count()).unwrap(), 600 - keys.len());
         revision = header.revision();
         sizes.push(page.kvs().len());
         keys.extend(page.kvs().iter().map(|kv| kv.key().to_vec()));
@@ -284,6 +284,7 @@ async fn a_caller_gets_what_it_was_granted_and_nothing_else() {
     assert_eq!(status(client.delete("cilium/state/ip/1", None).await.unwrap_err()), denied);
     assert_eq!(status(client.compact(1, None).await.unwrap_err()), denied);
     assert_eq!(status(client.lease_grant(10, None).await.unwrap_err()), denied);
+    assert_eq!(status(client.leases().await.unwrap_err()), denied);
     let hidden_in_txn = Txn::new().and_then([TxnOp::get("cilium/state/ip/1", None), TxnOp::get("isthmus/", None)]);
     assert_eq!(status(client.txn(hidden_in_txn).await.unwrap_err()), denied);
     let compare = Txn::new().when([Compare::value("isthmus/secret", CompareOp::Greater, "a")]);

@@ -17,6 +17,8 @@ pub struct KeyRange {
 
 const OPEN_END: &[u8] = b"\0";
 
+pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl KeyRange {
     /// One key.
     pub fn single(key: impl Into<Bytes>) -> Self {
@@ -81,7 +83,7 @@ impl KeyRange {
     }
 
     /// The range as bounds of an ordered map; `None` when it can hold no key.
-    pub(crate) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         let key = Bound::Included(&self.key[..]);
         if self.is_single() {
             return Some((key, Bound::Included(&self.key[..])));

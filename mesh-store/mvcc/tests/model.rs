@@ -1,4 +1,5 @@
 //! The store against a model that is too simple to be wrong: one whole map for every revision.
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, also outside the test function")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -223,7 +224,9 @@ fn read(map: &Map, request: &RangeRequest, revision: i64) -> RangeResponse {
         kvs.truncate(limit);
     }
     if request.keys_only {
-        kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        for kv in &mut kvs {
+            kv.value = Bytes::new();
+        }
     }
     RangeResponse { revision, kvs, more, count }
 }

@@ -9,7 +9,7 @@ use etcd_client::proto::{
 };
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use mesh_store_mvcc::{Error as Refusal, KeyRange, LeaseId};
+use mesh_store_mvcc::{Error as Refusal, LeaseId};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Shared, status};
@@ -63,13 +63,10 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseTimeToLiveRequest>,
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
         let shared = &self.0;
-        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
         let request = request.into_inner();
         let lease = shared.store.lease_time_to_live(request.id, request.keys).await;
         let lease = lease.map_err(|error| status::of(&error))?;
-        for key in &lease.keys {
-            caller.read(&KeyRange::single(key.clone()))?;
-        }
         Ok(Response::new(PbLeaseTimeToLiveResponse {
             header: Some(shared.header_now()),
             id: lease.id,
@@ -84,7 +81,7 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseLeasesRequest>,
     ) -> Result<Response<PbLeaseLeasesResponse>, Status> {
         let shared = &self.0;
-        shared.gate.admit(request.extensions(), &shared.metrics)?;
+        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
         let leases = shared.store.lease_list().await.map_err(|error| status::of(&error))?;
         let leases = leases.into_iter().map(|id| PbLeaseStatus { id }).collect();
         Ok(Response::new(PbLeaseLeasesResponse { header: Some(shared.header_now()), leases }))

@@ -103,10 +103,10 @@ impl Embedded {
         if let Some(snapshot) = snapshot {
             replica.restore(snapshot);
         }
-        if let Some(purged) = log.purged().map(|log_id| log_id.index) {
-            if covered.is_none_or(|covered| covered < purged) {
-                return Err(OpenError::SnapshotMissing { purged, snapshot: covered.unwrap_or(0) });
-            }
+        if let Some(purged) = log.purged().map(|log_id| log_id.index)
+            && covered.is_none_or(|covered| covered < purged)
+        {
+            return Err(OpenError::SnapshotMissing { purged, snapshot: covered.unwrap_or(0) });
         }
         let machine = Machine { replica: Arc::clone(&replica), snapshots: snapshots.clone() };
         let raft = start_raft(options.node_id, log.clone(), machine).await?;
@@ -143,6 +143,11 @@ impl Embedded {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "raft ended with a panic");
         }
+    }
+
+    /// False once storage or consensus has failed: the replica answers no write any more until it is restarted.
+    pub fn is_healthy(&self) -> bool {
+        self.raft.metrics().borrow().running_state.is_ok()
     }
 
     /// Takes a snapshot now and lets the log before it go. Returns when it is asked for, not when it is done.
@@ -360,7 +365,7 @@ impl Store for Embedded {
                 compact_revision: state.mvcc.compact_revision(),
                 leader: raft.current_leader.unwrap_or(0),
                 raft_index: raft.last_log_index.unwrap_or(0),
-                raft_applied_index: state.applied.map_or(0, |log_id| log_id.index),
+                raft_applied_index: state.last.map_or(0, |log_id| log_id.index),
                 db_size: self.log.bytes().0 + snapshot.map_or(0, |file| file.len()),
                 db_size_in_use: state.mvcc.bytes_in_use() as u64,
                 keys: state.mvcc.key_count() as u64,

@@ -201,9 +201,9 @@ impl Log {
         (from..until)
             .map(|index| {
                 let place = self.places[usize::try_from(index - self.first).map_err(io::Error::other)?];
-                let segment = self.segments.binary_search_by_key(&place.segment, |segment| segment.number);
-                let segment = segment.map_err(|_| io::Error::other(format!("segment {} is gone", place.segment)))?;
-                self.segments[segment].read(place.offset, place.len)
+                let segment = self.segments.iter().find(|segment| segment.number == place.segment);
+                let segment = segment.ok_or_else(|| io::Error::other(format!("segment {} is gone", place.segment)))?;
+                segment.read(place.offset, place.len)
             })
             .collect()
     }

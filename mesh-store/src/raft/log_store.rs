@@ -58,9 +58,11 @@ struct Files {
     meta: MetaFile,
 }
 
+type Change = Box<dyn FnOnce(&mut Files) -> io::Result<()> + Send>;
+
 enum Job {
     Append { entries: Vec<Entry>, done: LogFlushed<TypeConfig> },
-    Change { change: Box<dyn FnOnce(&mut Files) -> io::Result<()> + Send>, done: oneshot::Sender<io::Result<()>> },
+    Change { change: Change, done: oneshot::Sender<io::Result<()>> },
     Stop,
 }
 
@@ -95,8 +97,8 @@ impl LogStore {
     async fn change(&self, change: impl FnOnce(&mut Files) -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let (done, result) = oneshot::channel();
         let job = Job::Change { change: Box::new(change), done };
-        self.shared.jobs.send(job).map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?
+        self.shared.jobs.send(job).ok().ok_or_else(gone)?;
+        result.await.ok().ok_or_else(gone)?
     }
 
     fn recent(&self, from: u64, until: u64) -> Option<Vec<Entry>> {
@@ -119,10 +121,10 @@ impl LogStore {
 impl Shared {
     fn remember(&self, entries: &[Entry]) {
         let mut recent = self.recent.lock();
-        if let (Some(last), Some(first)) = (recent.back(), entries.first()) {
-            if last.log_id.index + 1 != first.log_id.index {
-                recent.clear();
-            }
+        if let (Some(last), Some(first)) = (recent.back(), entries.first())
+            && last.log_id.index + 1 != first.log_id.index
+        {
+            recent.clear();
         }
         recent.extend(entries.iter().cloned());
         let excess = recent.len().saturating_sub(RECENT_ENTRIES);
@@ -134,10 +136,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // The receiver ends with the thread only, so this cannot fail before the join.
         drop(self.jobs.send(Job::Stop));
-        if let Some(writer) = self.writer.lock().take() {
-            if writer.join().is_err() {
-                tracing::error!("the thread that writes the log panicked");
-            }
+        let writer = self.writer.lock().take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the thread that writes the log panicked");
         }
     }
 }
@@ -250,7 +251,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         self.shared.remember(&entries);
-        self.shared.jobs.send(Job::Append { entries, done }).map_err(|_| StorageIoError::write_logs(&gone()).into())
+        let sent = self.shared.jobs.send(Job::Append { entries, done });
+        sent.ok().ok_or_else(|| StorageIoError::write_logs(&gone()).into())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {

@@ -23,7 +23,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
         let state = self.replica.state.read();
-        Ok((state.applied, state.membership.clone()))
+        Ok((state.last, state.membership.clone()))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
@@ -61,7 +61,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let read =
             |error: &dyn std::error::Error| StorageIoError::read_snapshot(None, openraft::AnyError::error(error));
         let Some(path) = self.snapshots.newest().map_err(|error| read(&error))? else { return Ok(None) };
-        let snapshot = self.snapshots.read(&path).map_err(|error| read(&error))?;
+        let snapshot = snapshot::read(&path).map_err(|error| read(&error))?;
         let file = File::open(path).await.map_err(|error| read(&error))?;
         Ok(Some(RaftSnapshot { meta: snapshot.meta, snapshot: Box::new(file) }))
     }

@@ -17,12 +17,12 @@ use crate::metrics::Metrics;
 /// How many commands are applied before readers get a chance.
 const COMMANDS_PER_LOCK: usize = 32;
 
-/// What the log up to `applied` has led to.
+/// What the log up to `last` has led to.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) mvcc: State,
     pub(crate) cluster_id: u64,
-    pub(crate) applied: Option<LogId>,
+    pub(crate) last: Option<LogId>,
     pub(crate) membership: Membership,
 }
 
@@ -97,7 +97,7 @@ impl Replica {
 
     fn settle(&self, log_id: LogId) {
         let mut state = self.state.write();
-        state.applied = Some(log_id);
+        state.last = Some(log_id);
         self.metrics.keys.set(gauge(state.mvcc.key_count()));
         self.metrics.db_bytes_in_use.set(gauge(state.mvcc.bytes_in_use()));
         self.metrics.revision.set(state.mvcc.revision());
@@ -145,8 +145,8 @@ impl Replica {
     /// The state as a snapshot; its clone is taken under the lock, everything dear happens after.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state.read();
-        let snapshot_id = state.applied.map_or_else(|| "empty".to_owned(), |log_id| log_id.to_string());
-        let meta = SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone(), snapshot_id };
+        let snapshot_id = state.last.map_or_else(|| "empty".to_owned(), |log_id| log_id.to_string());
+        let meta = SnapshotMeta { last_log_id: state.last, last_membership: state.membership.clone(), snapshot_id };
         Snapshot { meta, cluster_id: state.cluster_id, image: state.mvcc.image() }
     }
 
@@ -162,7 +162,7 @@ impl Replica {
         *state = Applied {
             mvcc,
             cluster_id: snapshot.cluster_id,
-            applied: snapshot.meta.last_log_id,
+            last: snapshot.meta.last_log_id,
             membership: snapshot.meta.last_membership,
         };
         self.hub.ring_all();

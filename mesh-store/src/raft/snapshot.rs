@@ -56,7 +56,7 @@ impl SnapshotDir {
     /// The newest snapshot. A damaged one is an error, never skipped: the log before it is gone.
     pub(crate) fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
         let Some(path) = self.newest()? else { return Ok(None) };
-        self.read(&path).map(Some)
+        read(&path).map(Some)
     }
 
     pub(crate) fn newest(&self) -> Result<Option<PathBuf>, SnapshotError> {
@@ -73,11 +73,6 @@ impl SnapshotDir {
             fs::remove_file(&older).map_err(|source| SnapshotError::Io { path: older, source })?;
         }
         Ok(path)
-    }
-
-    pub(crate) fn read(&self, path: &Path) -> Result<Snapshot, SnapshotError> {
-        let bytes = fs::read(path).map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
-        parse(&bytes).map_err(|reason| SnapshotError::Damaged { path: path.to_path_buf(), reason })
     }
 
     /// A new empty file for a snapshot that another replica sends.
@@ -99,6 +94,11 @@ impl SnapshotDir {
         files.sort();
         Ok(files)
     }
+}
+
+pub(crate) fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
+    let bytes = fs::read(path).map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
+    parse(&bytes).map_err(|reason| SnapshotError::Damaged { path: path.to_path_buf(), reason })
 }
 
 fn write(file: &mut File, snapshot: &Snapshot) -> io::Result<()> {

@@ -42,10 +42,16 @@ struct Open {
     control: WatchControl,
     /// Everything up to this revision has been delivered.
     delivered: i64,
-    prev_kv: bool,
-    no_put: bool,
-    no_delete: bool,
+    show: Show,
     fragment: bool,
+}
+
+/// Which events a watch shows, and how much of them.
+#[derive(Clone, Copy)]
+struct Show {
+    puts: bool,
+    deletes: bool,
+    previous: bool,
 }
 
 impl Session {
@@ -90,9 +96,11 @@ impl Session {
                     id: create.watch_id,
                     range: watched(create.key, create.range_end),
                     start_revision: create.start_revision,
-                    prev_kv: create.prev_kv,
-                    no_put: filters.contains(&FILTER_NO_PUT),
-                    no_delete: filters.contains(&FILTER_NO_DELETE),
+                    show: Show {
+                        puts: !filters.contains(&FILTER_NO_PUT),
+                        deletes: !filters.contains(&FILTER_NO_DELETE),
+                        previous: create.prev_kv,
+                    },
                     fragment: create.fragment,
                 };
                 self.create(open).await;
@@ -127,8 +135,8 @@ impl Session {
         let updates = watcher.map(move |update| (id, Some(update))).chain(stream::once(async move { (id, None) }));
         let (updates, abort) = stream::abortable(updates);
         self.updates.push(updates.boxed());
-        let Wanted { prev_kv, no_put, no_delete, fragment, .. } = wanted;
-        self.watches.insert(id, Open { abort, control, delivered, prev_kv, no_put, no_delete, fragment });
+        let Wanted { show, fragment, .. } = wanted;
+        self.watches.insert(id, Open { abort, control, delivered, show, fragment });
         self.answer(PbWatchResponse { watch_id: id, created: true, ..PbWatchResponse::default() }, shown);
     }
 
@@ -217,13 +225,12 @@ impl Session {
     fn deliver_events(&mut self, id: i64, batch: WatchBatch) {
         let Some(open) = self.watches.get_mut(&id) else { return };
         open.delivered = batch.revision;
-        let (prev_kv, fragment) = (open.prev_kv, open.fragment);
-        let (no_put, no_delete) = (open.no_put, open.no_delete);
+        let (show, fragment) = (open.show, open.fragment);
         let events: Vec<PbEvent> = batch
             .events
             .into_iter()
-            .filter(|event| if event.kind == EventKind::Put { !no_put } else { !no_delete })
-            .map(|event| convert::event(event, prev_kv))
+            .filter(|event| if event.kind == EventKind::Put { show.puts } else { show.deletes })
+            .map(|event| convert::event(event, show.previous))
             .collect();
         let parts = if fragment { split(events, self.shared.options.max_request_bytes) } else { vec![events] };
         let last = parts.len().saturating_sub(1);
@@ -244,9 +251,7 @@ struct Wanted {
     id: i64,
     range: KeyRange,
     start_revision: i64,
-    prev_kv: bool,
-    no_put: bool,
-    no_delete: bool,
+    show: Show,
     fragment: bool,
 }
 

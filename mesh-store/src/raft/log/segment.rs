@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Damage, record};
 
-const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 #[derive(Debug)]
 pub(super) struct Segment {
