@@ -75,6 +75,8 @@ pub struct Prober {
     nonce: u32,
     /// When round trip times are told anew; changes are told at once.
     next_report: Instant,
+    /// The secure device when it was last looked at.
+    tunnel: Option<u32>,
     /// Bytes that had come from a peer when its handshake was last thought of. Written by the forcing threads only.
     received: Arc<Mutex<BTreeMap<Ipv4Addr, u64>>>,
 }
@@ -96,6 +98,7 @@ impl Prober {
             paths: Paths::default(),
             nonce: rand::random(),
             next_report: Instant::now(),
+            tunnel: None,
             received: Arc::default(),
         }
     }

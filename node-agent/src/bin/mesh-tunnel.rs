@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let mut telemetry = cli.telemetry;
     if telemetry.filter == "info" {
         // gotatun tells of every connection of the agent, which is one every few seconds.
-        telemetry.filter = "info,gotatun=warn".to_owned();
+        "info,gotatun=warn".clone_into(&mut telemetry.filter);
     }
     if let Err(error) = telemetry::init(&telemetry) {
         return failed(&error);
