@@ -103,7 +103,7 @@ impl Wan {
         Ok(Counters { clear: packets("clear")?, wireguard: packets("wireguard")?, others: packets("others")? })
     }
 
-    /// Which clear packets were seen: `source destination protocol`, up to 1,000 different ones. To find a leak's cause.
+    /// Which clear packets were seen: `source destination protocol port`, up to 1,000 different ones. To find a leak's cause.
     pub fn clear_seen(&self) -> Result<Vec<String>> {
         let listed = self.list(&["set"], &["seen"])?;
         let elements = listed.iter().find_map(|entry| entry["set"]["elem"].as_array());
@@ -171,22 +171,25 @@ impl Wan {
 fn counting_rules(inside: &[Ipv4Net]) -> String {
     let ranges = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let ports = CLEAR_PORTS.map(|port| port.to_string()).join(", ");
-    let clear = "add @seen { ip saddr . ip daddr . ip protocol } counter name clear return";
     format!(
         "table {TABLE} {{
             set inside {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {ranges} }}; }}
-            set seen {{ type ipv4_addr . ipv4_addr . inet_proto; flags dynamic; size 1000; }}
+            set seen {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags dynamic; size 1000; }}
             counter clear {{ }}
             counter wireguard {{ }}
             counter others {{ }}
+            chain noted {{
+                counter name clear
+                add @seen {{ ip saddr . ip daddr . ip protocol . th dport }}
+            }}
             chain count {{
                 type filter hook prerouting priority raw; policy accept;
                 udp dport {WIREGUARD_PORT} counter name wireguard return
                 udp sport {WIREGUARD_PORT} counter name wireguard return
-                ip saddr @inside {clear}
-                ip daddr @inside {clear}
-                udp dport {{ {ports} }} {clear}
-                udp sport {{ {ports} }} {clear}
+                ip saddr @inside goto noted
+                ip daddr @inside goto noted
+                udp dport {{ {ports} }} goto noted
+                udp sport {{ {ports} }} goto noted
                 counter name others
             }}
             chain faults {{ type filter hook forward priority filter; policy accept; }}

@@ -33,33 +33,59 @@ pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mu
     let names = clients.pods().iter().map(|pod| pod.name.clone()).collect();
     let mut stage = Stage { lab, mesh, clients: names, traffic: Traffic::new(timeline.zero_ns()) };
     lab.wan.reset_counters()?;
-    timeline.step("meshctl connect cluster-a cluster-b, under load", || join(&mut stage, &clients, outcome))?;
-    timeline.step("steady load to the global service, the remote one, and pod to pod", || {
-        let since = monotonic_ns();
-        stage.traffic.observe(STEADY)?;
-        Ok(((), format!("{} requests answered", stage.traffic.answered(since).count())))
+    chapter(timeline, &mut stage, "meshctl connect cluster-a cluster-b, under load", |stage| {
+        join(stage, &clients, outcome)
     })?;
-    timeline.step("kill -9 a backend of the global service", || faults::backend_kill(&mut stage, outcome))?;
-    timeline.step("kill -9 the agent of a1, start it after 5 s", || faults::agent_restart(&mut stage, outcome))?;
-    timeline.step("kill -9 the API server of cluster-b, start it after 5 s", || {
-        faults::apiserver_restart(&mut stage, outcome)
+    chapter(timeline, &mut stage, "steady load to the global service, the remote one, and pod to pod", steady)?;
+    chapter(timeline, &mut stage, "kill -9 a backend of the global service", |stage| {
+        faults::backend_kill(stage, outcome)
     })?;
-    timeline.step("kill -9 the tunnel process of a1, start it again", || faults::tunnel_kill(&mut stage, outcome))?;
-    let killed_at = timeline
-        .step("cut all nodes of cluster-b off, then kill them", || faults::cluster_kill(&mut stage, outcome))?;
-    timeline.step("restore cluster-b", || faults::cluster_restore(&mut stage, killed_at, outcome))?;
-    timeline.step("steady again", || {
-        let since = monotonic_ns();
-        stage.traffic.observe(STEADY)?;
-        Ok(((), format!("{} requests answered", stage.traffic.answered(since).count())))
+    chapter(timeline, &mut stage, "kill -9 the agent of a1, start it after 5 s", |stage| {
+        faults::agent_restart(stage, outcome)
     })?;
-    timeline.step("end the load, meshctl disconnect cluster-a cluster-b", || {
-        let loads = stage.traffic.take_loads();
-        stage.traffic.stop(loads)?;
-        mesh.meshctl(lab, &["disconnect", "cluster-a", "cluster-b"])?;
-        Ok(((), "parted".into()))
+    chapter(timeline, &mut stage, "kill -9 the API server of cluster-b, start it after 5 s", |stage| {
+        faults::apiserver_restart(stage, outcome)
     })?;
+    chapter(timeline, &mut stage, "kill -9 the tunnel process of a1, start it again", |stage| {
+        faults::tunnel_kill(stage, outcome)
+    })?;
+    let killed_at = chapter(timeline, &mut stage, "cut all nodes of cluster-b off, then kill them", |stage| {
+        faults::cluster_kill(stage, outcome)
+    })?;
+    chapter(timeline, &mut stage, "restore cluster-b", |stage| faults::cluster_restore(stage, killed_at, outcome))?;
+    chapter(timeline, &mut stage, "steady again", steady)?;
+    chapter(timeline, &mut stage, "end the load, meshctl disconnect cluster-a cluster-b", part)?;
     add_up(&stage, &clients, outcome)
+}
+
+/// A step, with the packets that crossed the WAN in clear meanwhile, if any.
+fn chapter<'a, T>(
+    timeline: &mut Timeline,
+    stage: &mut Stage<'a>,
+    what: &str,
+    work: impl FnOnce(&mut Stage<'a>) -> Result<(T, String)>,
+) -> Result<T> {
+    let wan = &stage.lab.wan;
+    timeline.step(what, || {
+        let before = wan.counters()?.clear;
+        let (value, came_of_it) = work(stage)?;
+        let clear = wan.counters()?.clear - before;
+        let in_clear = if clear == 0 { String::new() } else { format!(", {clear} packets in clear") };
+        Ok((value, came_of_it + &in_clear))
+    })
+}
+
+fn steady(stage: &mut Stage<'_>) -> Result<((), String)> {
+    let since = monotonic_ns();
+    stage.traffic.observe(STEADY)?;
+    Ok(((), format!("{} requests answered", stage.traffic.answered(since).count())))
+}
+
+fn part(stage: &mut Stage<'_>) -> Result<((), String)> {
+    let loads = stage.traffic.take_loads();
+    stage.traffic.stop(loads)?;
+    stage.mesh.meshctl(stage.lab, &["disconnect", "cluster-a", "cluster-b"])?;
+    Ok(((), "parted".into()))
 }
 
 /// Joins the clusters under load on the global service; when its answers come from both, the rest of the load starts.
