@@ -4,6 +4,7 @@
 
 mod agents;
 mod etcd;
+mod frames;
 mod harness;
 mod kill;
 mod manifests;
