@@ -10,10 +10,10 @@
 //! is the number of services, not how much of it the CPU's caches hold.
 //!
 //! - `established_ns`: 4,096 flows to the services in use.
-//! - `new_flow_ns`: SYNs from each of a pod's 28,232 ports in turn, as a pod that opens connections all the time sends them:
-//!   the flow table knows the port from a connection that is over.
-//! - `new_flow_unseen_port_ns`: each SYN from a port that the table has never seen; it is full, so an old flow is displaced.
-//! - `new_flow_uniform_ns`: the same, and each for the next of *all* services: the caches help nowhere.
+//! - `new_flow_ns`: each SYN from a port that the flow table has never seen; it is full, so an old flow is displaced.
+//! - `new_flow_known_port_ns`: SYNs from each of a pod's 28,232 ports in turn, as a pod that opens connections all the time
+//!   sends them: the flow table knows the port from a connection that is over.
+//! - `new_flow_uniform_ns`: as `new_flow_ns`, and each for the next of *all* services: the caches help nowhere.
 //! - `miss_ns`: packets to the world. `from_pod_ns`: to 10,000 remote pods, into the tunnel. `from_mesh_ns`: out of it.
 //!
 //! The backends are local, so that the first four measure the load balancing; the tunnel has figures of its own.
@@ -66,7 +66,7 @@ fn measure(services: u32) -> anyhow::Result<Figures> {
     fixture.use_headers(&fixture.new_flows())?;
     fixture.replay(program::FROM_POD, true, fixture::EPHEMERAL_PORTS, NEXT)?;
     opened += u64::from(fixture::EPHEMERAL_PORTS);
-    let new_flow = best(&mut fixture, |f| f.replay(program::FROM_POD, true, REPEAT, NEXT))?;
+    let known_port = best(&mut fixture, |f| f.replay(program::FROM_POD, true, REPEAT, NEXT))?;
     opened += all;
     ensure!(fixture.counted(reason::TRANSLATED)? == opened, "not every SYN opened a flow");
 
@@ -93,12 +93,12 @@ fn measure(services: u32) -> anyhow::Result<Figures> {
     let prepared = best(&mut fixture, |f| f.replay(fixture::EMPTY, false, REPEAT, NEXT))?;
     let keyed_floor = best(&mut fixture, |f| f.keyed(fixture::EMPTY, REPEAT))?;
     let over = |time: Duration| floor + time.saturating_sub(prepared);
-    let [new_flow_unseen_port, new_flow_uniform] = unseen.map(over);
+    let [new_flow, new_flow_uniform] = unseen.map(over);
     Ok(Figures {
         floor,
         established: over(established),
-        new_flow: over(new_flow),
-        new_flow_unseen_port,
+        new_flow,
+        new_flow_known_port: over(known_port),
         new_flow_uniform,
         miss: over(miss),
         from_pod: over(from_pod),
