@@ -10,9 +10,11 @@ use mesh_store_mvcc::{
 };
 
 mod error;
+mod member;
 mod watcher;
 
 pub use error::{Class, Error};
+pub use member::{Member, MemberError};
 pub use watcher::{WatchBatch, WatchControl, WatchRequest, WatchUpdate, Watcher};
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,6 +59,25 @@ pub trait Store: Send + Sync + 'static {
     fn lease_list(&self) -> BoxFuture<'_, Result<Vec<LeaseId>>>;
 
     fn status(&self) -> BoxFuture<'_, Result<Status>>;
+
+    /// All replicas, in order of their ids. Linearizable if asked for, else as this replica knows them.
+    fn members(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Member>>>;
+
+    /// Adds a replica as a learner and returns it; the new replica is then started to join. Unless the member is to stay
+    /// a learner, it is promoted by the store when it has caught up, so a slow newcomer never costs the quorum.
+    fn member_add(&self, member: Member) -> BoxFuture<'_, Result<Member>>;
+
+    /// Removes a replica and returns those that are left. Its data must be deleted before it may be added again.
+    fn member_remove(&self, id: u64) -> BoxFuture<'_, Result<Vec<Member>>>;
+
+    /// Gives a learner its vote and returns all members. Refused while it is behind.
+    fn member_promote(&self, id: u64) -> BoxFuture<'_, Result<Vec<Member>>>;
+
+    /// Changes where a replica is reached by the others.
+    fn member_update(&self, id: u64, peer_urls: Vec<String>) -> BoxFuture<'_, Result<Vec<Member>>>;
+
+    /// Hands leadership to another voter and returns when that one leads.
+    fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>>;
 
     /// Who answers: what goes into the header of every etcd response, but for the revision.
     fn identity(&self) -> Identity;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh_store::backend::{Error, WatchRequest, WatchUpdate, Watcher};
+use mesh_store::backend::{Error, Member, MemberError, WatchRequest, WatchUpdate, Watcher};
 use mesh_store::mvcc::{
     Compare, DeleteRangeRequest, Event, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
 };
@@ -101,6 +101,25 @@ async fn a_folder_in_use_is_refused() {
     let store = open(options(dir.path())).await;
     let second = Embedded::open(options(dir.path()), Metrics::detached()).await;
     assert!(matches!(second.err(), Some(OpenError::Log(LogStoreError::InUse { .. }))));
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_group_of_one_knows_its_member_and_refuses_what_would_end_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    let ids: Vec<_> = store.members(true).await.unwrap().iter().map(|member| (member.id, member.is_learner)).collect();
+    assert_eq!(ids, [(1, false)]);
+    let refusal = |result: Result<Vec<Member>, Error>| match result {
+        Err(Error::Member(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(store.member_remove(1).await), MemberError::NotEnoughStarted);
+    assert_eq!(refusal(store.member_remove(2).await), MemberError::NotFound);
+    assert_eq!(refusal(store.member_promote(1).await), MemberError::NotLearner);
+    assert!(matches!(store.member_add(Member::default()).await, Err(Error::Member(MemberError::Alone))));
+    store.move_leader(1).await.unwrap();
+    assert!(matches!(store.move_leader(2).await, Err(Error::Member(MemberError::BadTransferee))));
     store.shutdown().await;
 }
 

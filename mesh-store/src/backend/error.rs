@@ -1,5 +1,7 @@
 //! Why the store did not do what was asked.
 
+use super::MemberError;
+
 /// How a caller should react, decided once here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -16,8 +18,17 @@ pub enum Class {
 pub enum Error {
     #[error(transparent)]
     Refused(#[from] mesh_store_mvcc::Error),
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// Nobody leads, or nobody could be asked: nothing was done.
     #[error("etcdserver: no leader")]
     NoLeader,
+    /// The leader changed while a read was on its way to it.
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+    /// The leader was lost after the write had reached it: it may or may not have happened.
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    LeaderLost,
     #[error("etcdserver: too many requests")]
     TooManyRequests,
     #[error("etcdserver: request timed out")]
@@ -32,15 +43,20 @@ pub enum Error {
 impl Error {
     pub fn class(&self) -> Class {
         match self {
-            Self::Refused(_) => Class::Invalid,
-            Self::NoLeader | Self::TooManyRequests | Self::TimedOut => Class::Retryable,
+            Self::Member(MemberError::LearnerNotReady | MemberError::Unhealthy | MemberError::TransferTimedOut)
+            | Self::NoLeader
+            | Self::LeaderChanged
+            | Self::LeaderLost
+            | Self::TooManyRequests
+            | Self::TimedOut => Class::Retryable,
+            Self::Refused(_) | Self::Member(_) => Class::Invalid,
             Self::Stopped | Self::Failed { .. } => Class::Fatal,
         }
     }
 
     /// True when a write that failed so may have happened all the same.
     pub fn is_unknown_outcome(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::Stopped | Self::Failed { .. })
+        matches!(self, Self::LeaderLost | Self::TimedOut | Self::Stopped | Self::Failed { .. })
     }
 
     /// The oldest revision that can be read, when the refusal was that an older one was asked for.

@@ -3,13 +3,22 @@
 use mesh_store_mvcc::{Code, Error as Refusal};
 use tonic::Status;
 
-use crate::backend::Error;
+use crate::backend::{Error, MemberError};
 
 pub(super) fn of(error: &Error) -> Status {
     let text = error.to_string();
     match error {
         Error::Refused(refusal) => refused(refusal),
-        Error::NoLeader | Error::TimedOut | Error::Stopped | Error::Failed { .. } => Status::unavailable(text),
+        Error::Member(MemberError::NotFound) => Status::not_found(text),
+        Error::Member(MemberError::BadUrls) => Status::invalid_argument(text),
+        Error::Member(MemberError::Unhealthy | MemberError::TransferTimedOut)
+        | Error::NoLeader
+        | Error::LeaderChanged
+        | Error::LeaderLost
+        | Error::TimedOut
+        | Error::Stopped
+        | Error::Failed { .. } => Status::unavailable(text),
+        Error::Member(_) => Status::failed_precondition(text),
         Error::TooManyRequests => Status::resource_exhausted(text),
     }
 }

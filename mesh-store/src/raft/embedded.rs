@@ -12,7 +12,7 @@ use mesh_store_mvcc::{
     Command, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest,
     RangeResponse, Response, TxnRequest, TxnResponse,
 };
-use openraft::{BasicNode, ServerState, SnapshotPolicy};
+use openraft::{ServerState, SnapshotPolicy};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,9 +23,11 @@ use super::propose::{self, Proposer};
 use super::replica::Replica;
 use super::retention::{self, Retention};
 use super::snapshot::{SnapshotDir, SnapshotError};
-use super::types::{Content, NodeId, Proposal, Raft, Waiters};
+use super::types::{Content, NodeId, Peer, Proposal, Raft, Waiters};
 use super::{upkeep, watch};
-use crate::backend::{Error, Identity, LeaseTimeToLive, Result, Status, Store, WatchRequest, Watcher};
+use crate::backend::{
+    Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, Store, WatchRequest, Watcher,
+};
 use crate::metrics::Metrics;
 
 /// The bound on operations of one transaction for callers inside the process.
@@ -169,6 +171,11 @@ impl Embedded {
         })
     }
 
+    /// Why the only member of a group cannot be changed.
+    fn refuse_alone(&self, id: NodeId, known: MemberError) -> Error {
+        if id == self.node_id { known.into() } else { MemberError::NotFound.into() }
+    }
+
     async fn propose(&self, command: Command) -> Result<Response> {
         if self.stop.is_cancelled() {
             return Err(Error::Stopped);
@@ -205,14 +212,14 @@ async fn start_raft(id: NodeId, log: LogStore, machine: Machine) -> std::result:
         // The only voter need not wait for silence before it stands for election.
         raft.trigger().elect().await.map_err(raft_failed)?;
     } else {
-        raft.initialize(BTreeMap::from([(id, BasicNode::default())])).await.map_err(raft_failed)?;
+        raft.initialize(BTreeMap::from([(id, Peer::default())])).await.map_err(raft_failed)?;
     }
     Ok(raft)
 }
 
 /// Waits until this replica leads and has applied its whole log.
 async fn await_applied(raft: &Raft, id: NodeId) -> std::result::Result<(), OpenError> {
-    let leads = |metrics: &openraft::RaftMetrics<NodeId, BasicNode>| {
+    let leads = |metrics: &openraft::RaftMetrics<NodeId, Peer>| {
         metrics.state == ServerState::Leader
             && metrics.current_leader == Some(id)
             && metrics.last_applied.map(|log_id| log_id.index) == metrics.last_log_index
@@ -373,6 +380,36 @@ impl Store for Embedded {
             })
         }
         .boxed()
+    }
+
+    fn members(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Member>>> {
+        async move {
+            if linearizable {
+                self.catch_up().await?;
+            }
+            Ok(self.replica.members())
+        }
+        .boxed()
+    }
+
+    fn member_add(&self, _: Member) -> BoxFuture<'_, Result<Member>> {
+        async move { Err(MemberError::Alone.into()) }.boxed()
+    }
+
+    fn member_remove(&self, id: u64) -> BoxFuture<'_, Result<Vec<Member>>> {
+        async move { Err(self.refuse_alone(id, MemberError::NotEnoughStarted)) }.boxed()
+    }
+
+    fn member_promote(&self, id: u64) -> BoxFuture<'_, Result<Vec<Member>>> {
+        async move { Err(self.refuse_alone(id, MemberError::NotLearner)) }.boxed()
+    }
+
+    fn member_update(&self, id: u64, _: Vec<String>) -> BoxFuture<'_, Result<Vec<Member>>> {
+        async move { Err(self.refuse_alone(id, MemberError::Alone)) }.boxed()
+    }
+
+    fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>> {
+        async move { if to == self.node_id { Ok(()) } else { Err(MemberError::BadTransferee.into()) } }.boxed()
     }
 
     fn identity(&self) -> Identity {

@@ -1,6 +1,5 @@
 //! The way to other replicas. There is none yet: a group of one never calls it, and a larger one is refused at start.
 
-use openraft::BasicNode;
 use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -8,7 +7,7 @@ use openraft::raft::{
     VoteResponse,
 };
 
-use super::types::{NodeId, TypeConfig};
+use super::types::{NodeId, Peer, TypeConfig};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoPeers;
@@ -25,7 +24,7 @@ pub(crate) struct Unconnected {
 }
 
 impl Unconnected {
-    fn refuse<E: std::error::Error>(self) -> RPCError<NodeId, BasicNode, E> {
+    fn refuse<E: std::error::Error>(self) -> RPCError<NodeId, Peer, E> {
         RPCError::Unreachable(Unreachable::new(&NoRoute { target: self.target }))
     }
 }
@@ -33,7 +32,7 @@ impl Unconnected {
 impl RaftNetworkFactory<TypeConfig> for NoPeers {
     type Network = Unconnected;
 
-    async fn new_client(&mut self, target: NodeId, _node: &BasicNode) -> Unconnected {
+    async fn new_client(&mut self, target: NodeId, _node: &Peer) -> Unconnected {
         Unconnected { target }
     }
 }
@@ -43,7 +42,7 @@ impl RaftNetwork<TypeConfig> for Unconnected {
         &mut self,
         _request: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, BasicNode, RaftError<NodeId>>> {
+    ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, Peer, RaftError<NodeId>>> {
         Err(self.refuse())
     }
 
@@ -51,8 +50,7 @@ impl RaftNetwork<TypeConfig> for Unconnected {
         &mut self,
         _request: InstallSnapshotRequest<TypeConfig>,
         _option: RPCOption,
-    ) -> Result<InstallSnapshotResponse<NodeId>, RPCError<NodeId, BasicNode, RaftError<NodeId, InstallSnapshotError>>>
-    {
+    ) -> Result<InstallSnapshotResponse<NodeId>, RPCError<NodeId, Peer, RaftError<NodeId, InstallSnapshotError>>> {
         Err(self.refuse())
     }
 
@@ -60,7 +58,7 @@ impl RaftNetwork<TypeConfig> for Unconnected {
         &mut self,
         _request: VoteRequest<NodeId>,
         _option: RPCOption,
-    ) -> Result<VoteResponse<NodeId>, RPCError<NodeId, BasicNode, RaftError<NodeId>>> {
+    ) -> Result<VoteResponse<NodeId>, RPCError<NodeId, Peer, RaftError<NodeId>>> {
         Err(self.refuse())
     }
 }

@@ -1,5 +1,6 @@
 //! The applied state of this replica, shared between the one task that changes it and all that read it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::lease_clock::LeaseClock;
 use super::snapshot::Snapshot;
 use super::types::{CommandResult, Content, Entry, LogId, Membership, Outcome, SnapshotMeta};
 use super::watch_hub::WatchHub;
+use crate::backend::Member;
 use crate::metrics::Metrics;
 
 /// How many commands are applied before readers get a chance.
@@ -67,6 +69,14 @@ impl Replica {
 
     pub(crate) fn voters(&self) -> usize {
         self.state.read().membership.membership().voter_ids().count()
+    }
+
+    /// The replicas of the group as applied here, in order of their ids.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let state = self.state.read();
+        let membership = state.membership.membership();
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        membership.nodes().map(|(id, peer)| peer.member(*id, !voters.contains(id))).collect()
     }
 
     /// Applies one log entry and answers the clients that wait for it.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::backend::Error;
+use crate::backend::{Error, Member};
 
 pub(crate) type NodeId = u64;
 
@@ -16,20 +16,37 @@ openraft::declare_raft_types!(
         D = Proposal,
         R = Outcome,
         NodeId = NodeId,
-        Node = openraft::BasicNode,
+        Node = Peer,
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = tokio::fs::File,
         Responder = Answer,
         AsyncRuntime = openraft::TokioRuntime,
 );
 
+/// What the group knows of a replica beside its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) urls: Vec<String>,
+    pub(crate) client_urls: Vec<String>,
+    /// A learner that gets its vote as soon as it has caught up.
+    pub(crate) promote: bool,
+}
+
+impl Peer {
+    pub(crate) fn member(&self, id: NodeId, is_learner: bool) -> Member {
+        let Self { name, urls, client_urls, .. } = self.clone();
+        Member { id, name, peer_urls: urls, client_urls, is_learner }
+    }
+}
+
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 pub(crate) type LogId = openraft::LogId<NodeId>;
 pub(crate) type Vote = openraft::Vote<NodeId>;
 pub(crate) type StorageError = openraft::StorageError<NodeId>;
 pub(crate) type StorageIoError = openraft::StorageIOError<NodeId>;
-pub(crate) type Membership = openraft::StoredMembership<NodeId, openraft::BasicNode>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, openraft::BasicNode>;
+pub(crate) type Membership = openraft::StoredMembership<NodeId, Peer>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Peer>;
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
 
 /// The result of one command.
