@@ -55,7 +55,7 @@ pub trait Store: Send + Sync + 'static {
     /// How long a lease still lives; with its keys if asked for.
     fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> BoxFuture<'_, Result<LeaseTimeToLive>>;
 
-    /// All leases, in order of their ids.
+    /// All leases, the one that ends first first.
     fn lease_list(&self) -> BoxFuture<'_, Result<Vec<LeaseId>>>;
 
     fn status(&self) -> BoxFuture<'_, Result<Status>>;

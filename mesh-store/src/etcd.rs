@@ -19,6 +19,7 @@ use tonic::transport::Server;
 use crate::backend::Store;
 use crate::metrics::Metrics;
 
+mod check;
 mod cluster;
 mod convert;
 mod gate;

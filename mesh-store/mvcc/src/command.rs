@@ -191,6 +191,8 @@ pub enum CompareResult {
     Greater,
     Less,
     NotEqual,
+    /// A word that this version does not know: holds for every key there is, as in etcd.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +202,8 @@ pub enum CompareTarget {
     ModRevision(i64),
     Value(Bytes),
     Lease(LeaseId),
+    /// A word that this version does not know: every key compares as equal, as in etcd.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The events of every revision since the last compaction: what watches are served from.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::{Event, Revision};
@@ -69,7 +69,13 @@ impl History {
         self.first = self.first.max(revision);
         if let Some(front) = self.batches.front_mut() {
             // The versions before the boundary are gone, so a replica restored from a snapshot could not show them.
-            *front = front.iter().map(|event| Event { prev_kv: None, ..event.clone() }).collect();
+            let mut later = HashSet::new();
+            let mut kept: Vec<Event> = Vec::with_capacity(front.len());
+            for event in front.iter().rev().filter(|event| later.insert(&event.kv.key)) {
+                kept.push(Event { prev_kv: None, ..event.clone() });
+            }
+            kept.reverse();
+            *front = kept.into();
         }
         dropped
     }

@@ -99,14 +99,14 @@ impl Keyspace {
         self.live = self.live + usize::from(now_live) - usize::from(was_live);
     }
 
-    /// Drops the versions of `key` that no read at or above `revision` can see. What happened at `revision` itself stays,
-    /// deletions too, because a watch may start there.
+    /// Drops the versions of `key` that no read at or above `revision` can see. What `revision` itself made of the key
+    /// stays, a deletion too, because a watch may start there.
     pub(crate) fn trim(&mut self, key: &[u8], revision: i64) {
         let Some(records) = self.keys.get_mut(key) else { return };
-        let below = records.partition_point(|record| record.kv.mod_revision < revision);
-        let superseded = records.get(below).is_some_and(|record| record.kv.mod_revision == revision);
-        let keep_newest = below > 0 && !superseded && !records[below - 1].deleted;
-        let drop = below - usize::from(keep_newest);
+        let reached = records.partition_point(|record| record.kv.mod_revision <= revision);
+        let Some(newest) = records[..reached].last() else { return };
+        let keep_newest = !newest.deleted || newest.kv.mod_revision == revision;
+        let drop = reached - usize::from(keep_newest);
         self.bytes -= records.drain(..drop).map(|record| record.bytes()).sum::<usize>();
         if records.is_empty() {
             self.keys.remove(key);
@@ -123,7 +123,8 @@ impl Keyspace {
             for record in &records[start..] {
                 let main = record.kv.mod_revision;
                 let kind = if record.deleted { EventKind::Delete } else { EventKind::Put };
-                let prev_kv = if main > first { visible(records, main - 1).cloned() } else { None };
+                let is_new = !record.deleted && record.kv.create_revision == main;
+                let prev_kv = if main > first && !is_new { visible(records, main - 1).cloned() } else { None };
                 events.push((Revision { main, sub: record.sub }, Event { kind, kv: record.kv.clone(), prev_kv }));
             }
         }

@@ -1,5 +1,7 @@
 //! Reading a range the way etcd does, quirks of order and limit included.
 
+use std::cmp::Ordering;
+
 use crate::keyspace::Keyspace;
 use crate::{Error, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
 
@@ -17,13 +19,26 @@ pub(crate) fn check(request: &RangeRequest) -> Result<(), Error> {
     if request.range.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
+/// Refuses revisions that are not there, before any operation of a transaction is executed. There, and only there, a
+/// negative revision counts as one that may have been compacted.
+pub(crate) fn check_in_txn(request: &RangeRequest, revision: i64, compacted: i64) -> Result<(), Error> {
+    if request.revision < 0 && request.revision < compacted {
+        return Err(compacted_at(compacted));
+    }
+    check_revision(request, revision, compacted)
+}
+
+fn compacted_at(compacted: i64) -> Error {
+    Error::Compacted { compact_revision: compacted.max(0) }
+}
+
 /// Refuses revisions that are not there.
-pub(crate) fn check_revision(request: &RangeRequest, revision: i64, compacted: i64) -> Result<(), Error> {
+fn check_revision(request: &RangeRequest, revision: i64, compacted: i64) -> Result<(), Error> {
     if request.revision > revision {
         return Err(Error::FutureRevision);
     }
     if request.revision > 0 && request.revision < compacted {
-        return Err(Error::Compacted { compact_revision: compacted });
+        return Err(compacted_at(compacted));
     }
     Ok(())
 }
@@ -59,19 +74,18 @@ fn without_value(kv: &KeyValue) -> KeyValue {
 }
 
 fn sort(found: &mut [&KeyValue], request: &RangeRequest) {
-    let order = match (request.sort_order, request.sort_target) {
-        (SortOrder::None, SortTarget::Key) => return,
-        (SortOrder::None, _) => SortOrder::Ascend,
-        (order, _) => order,
+    // Keys with the same value stay in byte order, in both directions: what etcd does with up to twelve of them, and
+    // leaves open for more.
+    let descend = request.sort_order == SortOrder::Descend;
+    let by = |order: fn(&KeyValue, &KeyValue) -> Ordering| {
+        move |a: &&KeyValue, b: &&KeyValue| if descend { order(b, a) } else { order(a, b) }
     };
     match request.sort_target {
-        SortTarget::Key => {}
-        SortTarget::Version => found.sort_by_key(|kv| kv.version),
-        SortTarget::Create => found.sort_by_key(|kv| kv.create_revision),
-        SortTarget::Mod => found.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => found.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if order == SortOrder::Descend {
-        found.reverse();
+        SortTarget::Key if !descend => {}
+        SortTarget::Key => found.reverse(),
+        SortTarget::Version => found.sort_by(by(|a, b| a.version.cmp(&b.version))),
+        SortTarget::Create => found.sort_by(by(|a, b| a.create_revision.cmp(&b.create_revision))),
+        SortTarget::Mod => found.sort_by(by(|a, b| a.mod_revision.cmp(&b.mod_revision))),
+        SortTarget::Value => found.sort_by(by(|a, b| a.value.cmp(&b.value))),
     }
 }

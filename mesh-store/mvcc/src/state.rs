@@ -19,6 +19,9 @@ use write::Write;
 /// An empty store is at revision 1, as etcd's is: the first change makes revision 2.
 const EMPTY_REVISION: i64 = 1;
 
+/// Below every revision that can be named: compacting an empty store at 0 is no repetition, as in etcd.
+const NEVER_COMPACTED: i64 = -1;
+
 /// What a command did.
 #[derive(Debug)]
 pub struct Applied {
@@ -30,7 +33,7 @@ pub struct Applied {
 #[derive(Clone, Debug)]
 pub struct State {
     revision: i64,
-    /// 0 until the first compaction.
+    /// [`NEVER_COMPACTED`] until the first compaction.
     compacted: i64,
     keyspace: Keyspace,
     leases: Leases,
@@ -58,7 +61,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             revision: EMPTY_REVISION,
-            compacted: 0,
+            compacted: NEVER_COMPACTED,
             keyspace: Keyspace::default(),
             leases: Leases::default(),
             history: History::starting_at(EMPTY_REVISION + 1),
@@ -73,7 +76,7 @@ impl State {
 
     /// The revision last compacted at, 0 for none: reads and watches below it are refused.
     pub fn compact_revision(&self) -> i64 {
-        self.compacted
+        self.compacted.max(0)
     }
 
     /// Keys that exist now.
@@ -119,6 +122,7 @@ impl State {
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
         request.check(usize::MAX)?;
         let path = Path::decide(self.view(), request);
+        txn::check_reads(self.view(), request, &path)?;
         txn::read(self.view(), request, &path)
     }
 
@@ -130,7 +134,7 @@ impl State {
     /// The events from `revision` on, oldest first, one batch a revision.
     pub fn history_since(&self, revision: i64) -> Result<impl Iterator<Item = &EventBatch> + '_, HistoryError> {
         if revision < self.compacted {
-            return Err(HistoryError::Compacted { revision, compact_revision: self.compacted });
+            return Err(HistoryError::Compacted { revision, compact_revision: self.compact_revision() });
         }
         Ok(self.history.since(revision))
     }
@@ -183,7 +187,7 @@ impl State {
 
     fn compact(&mut self, revision: i64) -> Result<Response, Error> {
         if revision <= self.compacted {
-            return Err(Error::Compacted { compact_revision: self.compacted });
+            return Err(Error::Compacted { compact_revision: self.compact_revision() });
         }
         if revision > self.revision {
             return Err(Error::FutureRevision);

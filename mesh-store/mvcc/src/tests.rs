@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 
+mod as_etcd;
+
 fn put(key: &'static str, value: &'static str) -> Command {
     Command::Put(PutRequest::new(key, value))
 }

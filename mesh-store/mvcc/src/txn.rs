@@ -23,6 +23,11 @@ impl TxnRequest {
     /// transactions count against what their parent left over.
     pub fn check(&self, max_ops: usize) -> Result<(), Error> {
         self.check_size(max_ops)?;
+        self.check_duplicates()
+    }
+
+    /// Refuses a transaction one of whose branches would change a key twice.
+    pub fn check_duplicates(&self) -> Result<(), Error> {
         touched(&self.success)?;
         touched(&self.failure)?;
         Ok(())
@@ -58,6 +63,11 @@ impl PutRequest {
         }
         Ok(())
     }
+
+    /// True when something of the present key is to be kept, so there must be one.
+    pub(crate) fn keeps_something(&self) -> bool {
+        self.ignore_value || self.ignore_lease
+    }
 }
 
 /// What a list of operations puts and deletes, over all branches that might be taken.
@@ -78,11 +88,14 @@ impl<'a> Touched<'a> {
 }
 
 /// Finds a key that one branch would change twice. Deleting what is deleted already is allowed, and so are puts of one
-/// key in the two branches of one nested transaction, since only one of them runs.
+/// key in the two branches of one nested transaction, since only one of them runs. As in etcd, a deletion without an upper
+/// end meets no put, whatever it deletes.
 fn touched(ops: &[TxnOp]) -> Result<Touched<'_>, Error> {
     let mut all = Touched::default();
     for op in ops {
-        if let TxnOp::DeleteRange(request) = op {
+        if let TxnOp::DeleteRange(request) = op
+            && !request.range.is_open_ended()
+        {
             all.deletes.push(&request.range);
         }
     }
@@ -144,6 +157,16 @@ impl TxnRequest {
     }
 }
 
+/// Finds every reason to refuse a transaction that changes nothing, in the order of its operations.
+pub(crate) fn check_reads(view: View<'_>, request: &TxnRequest, path: &Path) -> Result<(), Error> {
+    let mut nested = path.nested.iter();
+    request.branch(path.succeeded).iter().try_for_each(|op| match op {
+        TxnOp::Range(range) => range::check_in_txn(range, view.revision, view.compacted),
+        TxnOp::Txn(inner) => nested.next().map_or(Ok(()), |path| check_reads(view, inner, path)),
+        TxnOp::Put(_) | TxnOp::DeleteRange(_) => Ok(()),
+    })
+}
+
 /// Answers a transaction that changes nothing.
 pub(crate) fn read(view: View<'_>, request: &TxnRequest, path: &Path) -> Result<TxnResponse, Error> {
     let mut nested = path.nested.iter();
@@ -177,11 +200,13 @@ fn holds_for(compare: &Compare, kv: &KeyValue) -> bool {
         CompareTarget::ModRevision(revision) => kv.mod_revision.cmp(revision),
         CompareTarget::Value(value) => kv.value.cmp(value),
         CompareTarget::Lease(lease) => kv.lease.cmp(lease),
+        CompareTarget::Unknown => Ordering::Equal,
     };
     match compare.result {
         CompareResult::Equal => order == Ordering::Equal,
         CompareResult::NotEqual => order != Ordering::Equal,
         CompareResult::Greater => order == Ordering::Greater,
         CompareResult::Less => order == Ordering::Less,
+        CompareResult::Unknown => true,
     }
 }

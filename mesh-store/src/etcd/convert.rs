@@ -12,21 +12,28 @@ use mesh_store_mvcc::{
     TxnRequest, TxnResponse,
 };
 
-pub(super) fn range(request: PbRangeRequest) -> Result<RangeRequest, Error> {
-    let sort_order = match request.sort_order {
+pub(super) fn sort_order(named: i32) -> Result<SortOrder, Error> {
+    Ok(match named {
         0 => SortOrder::None,
         1 => SortOrder::Ascend,
         2 => SortOrder::Descend,
         _ => return Err(Error::InvalidSortOption),
-    };
-    let sort_target = match request.sort_target {
+    })
+}
+
+pub(super) fn sort_target(named: i32) -> Result<SortTarget, Error> {
+    Ok(match named {
         0 => SortTarget::Key,
         1 => SortTarget::Version,
         2 => SortTarget::Create,
         3 => SortTarget::Mod,
         4 => SortTarget::Value,
         _ => return Err(Error::InvalidSortOption),
-    };
+    })
+}
+
+pub(super) fn range(request: PbRangeRequest) -> Result<RangeRequest, Error> {
+    let (sort_order, sort_target) = (sort_order(request.sort_order)?, sort_target(request.sort_target)?);
     Ok(RangeRequest {
         range: KeyRange::new(request.key, request.range_end),
         limit: request.limit,
@@ -60,7 +67,7 @@ pub(super) fn delete_range(request: PbDeleteRequest) -> DeleteRangeRequest {
 
 pub(super) fn txn(request: PbTxnRequest) -> Result<TxnRequest, Error> {
     Ok(TxnRequest {
-        compare: request.compare.into_iter().map(compare).collect::<Result<_, _>>()?,
+        compare: request.compare.into_iter().map(compare).collect(),
         success: request.success.into_iter().map(op).collect::<Result<_, _>>()?,
         failure: request.failure.into_iter().map(op).collect::<Result<_, _>>()?,
     })
@@ -75,28 +82,31 @@ fn op(op: PbTxnRequestOp) -> Result<TxnOp, Error> {
     })
 }
 
-fn compare(compare: PbCompare) -> Result<Compare, Error> {
+/// As in etcd, the target says what is compared, and a value of another kind counts as none given; words that are not
+/// known are let through.
+fn compare(compare: PbCompare) -> Compare {
+    let given = compare.target_union;
+    let target = match (compare.target, given) {
+        (0, Some(PbTargetUnion::Version(version))) => CompareTarget::Version(version),
+        (0, _) => CompareTarget::Version(0),
+        (1, Some(PbTargetUnion::CreateRevision(revision))) => CompareTarget::CreateRevision(revision),
+        (1, _) => CompareTarget::CreateRevision(0),
+        (2, Some(PbTargetUnion::ModRevision(revision))) => CompareTarget::ModRevision(revision),
+        (2, _) => CompareTarget::ModRevision(0),
+        (3, Some(PbTargetUnion::Value(value))) => CompareTarget::Value(value.into()),
+        (3, _) => CompareTarget::Value(Bytes::new()),
+        (4, Some(PbTargetUnion::Lease(lease))) => CompareTarget::Lease(lease),
+        (4, _) => CompareTarget::Lease(0),
+        _ => CompareTarget::Unknown,
+    };
     let result = match compare.result {
         0 => CompareResult::Equal,
         1 => CompareResult::Greater,
         2 => CompareResult::Less,
         3 => CompareResult::NotEqual,
-        _ => return Err(Error::InvalidSortOption),
+        _ => CompareResult::Unknown,
     };
-    let target = match (compare.target_union, compare.target) {
-        (Some(PbTargetUnion::Version(version)), _) => CompareTarget::Version(version),
-        (Some(PbTargetUnion::CreateRevision(revision)), _) => CompareTarget::CreateRevision(revision),
-        (Some(PbTargetUnion::ModRevision(revision)), _) => CompareTarget::ModRevision(revision),
-        (Some(PbTargetUnion::Value(value)), _) => CompareTarget::Value(value.into()),
-        (Some(PbTargetUnion::Lease(lease)), _) => CompareTarget::Lease(lease),
-        // A zero may be left out on the wire; the target then says what was meant.
-        (None, 1) => CompareTarget::CreateRevision(0),
-        (None, 2) => CompareTarget::ModRevision(0),
-        (None, 3) => CompareTarget::Value(Bytes::new()),
-        (None, 4) => CompareTarget::Lease(0),
-        (None, _) => CompareTarget::Version(0),
-    };
-    Ok(Compare { range: KeyRange::new(compare.key, compare.range_end), result, target })
+    Compare { range: KeyRange::new(compare.key, compare.range_end), result, target }
 }
 
 pub(super) fn range_response(response: RangeResponse, header: PbResponseHeader) -> PbRangeResponse {
@@ -137,10 +147,8 @@ pub(super) fn txn_response(response: TxnResponse, header: PbResponseHeader) -> P
                 let header = at(delete.revision);
                 PbTxnOpResponse::ResponseDeleteRange(delete_response(delete, header))
             }
-            TxnOpResponse::Txn(inner) => {
-                let header = at(inner.revision);
-                PbTxnOpResponse::ResponseTxn(txn_response(inner, header))
-            }
+            // Those of a nested transaction are not even given the revision.
+            TxnOpResponse::Txn(inner) => PbTxnOpResponse::ResponseTxn(txn_response(inner, PbResponseHeader::default())),
         };
         PbResponseOp { response: Some(response) }
     });

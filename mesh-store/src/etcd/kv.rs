@@ -10,17 +10,20 @@ use futures::stream::BoxStream;
 use mesh_store_mvcc::{Error as Refusal, KeyRange};
 use tonic::{Request, Response, Status};
 
-use super::{Shared, convert, status};
+use super::{Shared, check, convert, status};
 
 pub(super) struct Kv(pub(super) Arc<Shared>);
 
 impl Kv {
-    fn check_size(&self, bytes: usize) -> Result<(), Status> {
-        if bytes > self.0.options.max_request_bytes {
-            return Err(status::refused(&Refusal::RequestTooLarge));
-        }
-        Ok(())
+    /// A change that would not fit into the log.
+    fn check_size(&self, request: &impl prost::Message) -> Result<(), Status> {
+        verdict(check::size(request, self.0.options.max_request_bytes))
     }
+}
+
+/// A check's verdict as the answer.
+fn verdict<T>(checked: Result<T, Refusal>) -> Result<T, Status> {
+    checked.map_err(|refusal| status::refused(&refusal))
 }
 
 #[tonic::async_trait]
@@ -31,7 +34,9 @@ impl PbKvService for Kv {
         let shared = &self.0;
         let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
         shared.metrics.range_calls.get_or_create(&caller.label).inc();
-        let request = convert::range(request.into_inner()).map_err(|refusal| status::refused(&refusal))?;
+        let request = request.into_inner();
+        verdict(check::range(&request))?;
+        let request = verdict(convert::range(request))?;
         caller.read(&request.range)?;
         let response = shared.store.range(request).await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);
@@ -48,8 +53,10 @@ impl PbKvService for Kv {
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
         let shared = &self.0;
         let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
-        let request = convert::put(request.into_inner());
-        self.check_size(request.key.len() + request.value.len())?;
+        let request = request.into_inner();
+        verdict(check::put(&request))?;
+        self.check_size(&request)?;
+        let request = convert::put(request);
         caller.change(&KeyRange::single(request.key.clone()), request.prev_kv)?;
         let response = shared.store.put(request).await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);
@@ -59,8 +66,10 @@ impl PbKvService for Kv {
     async fn delete_range(&self, request: Request<PbDeleteRequest>) -> Result<Response<PbDeleteResponse>, Status> {
         let shared = &self.0;
         let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
-        let request = convert::delete_range(request.into_inner());
-        self.check_size(request.range.key.len() + request.range.range_end.len())?;
+        let request = request.into_inner();
+        verdict(check::delete_range(&request))?;
+        self.check_size(&request)?;
+        let request = convert::delete_range(request);
         caller.change(&request.range, request.prev_kv)?;
         let response = shared.store.delete_range(request).await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);
@@ -70,9 +79,12 @@ impl PbKvService for Kv {
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
         let shared = &self.0;
         let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
-        let request = convert::txn(request.into_inner()).map_err(|refusal| status::refused(&refusal))?;
-        self.check_size(request.weight())?;
-        request.check(shared.options.max_txn_ops).map_err(|refusal| status::refused(&refusal))?;
+        let request = request.into_inner();
+        verdict(check::txn(&request, shared.options.max_txn_ops))?;
+        let oversized = if check::is_read(&request) { Ok(()) } else { self.check_size(&request) };
+        let request = verdict(convert::txn(request))?;
+        verdict(request.check_duplicates())?;
+        oversized?;
         caller.txn(&request)?;
         let response = shared.store.txn(request).await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);

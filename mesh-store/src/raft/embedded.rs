@@ -357,7 +357,9 @@ impl Store for Embedded {
     fn lease_list(&self) -> BoxFuture<'_, Result<Vec<LeaseId>>> {
         async move {
             self.catch_up().await?;
-            Ok(self.replica.state.read().mvcc.leases().map(|(id, _)| id).collect())
+            let mut leases: Vec<LeaseId> = self.replica.state.read().mvcc.leases().map(|(id, _)| id).collect();
+            leases.sort_by_cached_key(|id| self.replica.leases.deadline(*id));
+            Ok(leases)
         }
         .boxed()
     }

@@ -73,6 +73,10 @@ impl LeaseClock {
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
+    pub(crate) fn deadline(&self, id: LeaseId) -> Option<Instant> {
+        self.leases.lock().leases.get(&id).map(|(deadline, _)| *deadline)
+    }
+
     /// Waits until a lease has run out. The lease stays known until it is stopped.
     pub(crate) async fn expired(&self) -> LeaseId {
         loop {

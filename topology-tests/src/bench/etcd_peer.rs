@@ -19,8 +19,11 @@ impl EtcdPeer {
     pub fn obtain(workspace: &Path) -> Result<Self> {
         let folder = workspace.join("target/tools/etcd-peer");
         let (etcd, etcdctl) = (folder.join("etcd"), folder.join("etcdctl"));
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        // Tests and benchmarks may want it at the same time; the second one finds what the first has made.
+        let lock = std::fs::File::create(folder.join("lock")).context("create the lock file of the peer")?;
+        lock.lock().context("wait for the lock of the peer")?;
         if !(etcd.exists() && etcdctl.exists()) {
-            std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
             if has("go") {
                 build_with_go(&workspace.join("topology-tests/etcd-peer"), &folder)?;
             } else {
@@ -45,9 +48,10 @@ fn has(program: &str) -> bool {
 fn build_with_go(module: &Path, folder: &Path) -> Result<()> {
     for (package, name) in [("go.etcd.io/etcd/server/v3", "etcd"), ("go.etcd.io/etcd/etcdctl/v3", "etcdctl")] {
         eprintln!("building {name} of {package} (once, about two minutes)");
+        let partial = folder.join(format!("{name}.partial"));
         let status = Command::new("go")
             .args(["build", "-mod=readonly", "-trimpath", "-o"])
-            .arg(folder.join(name))
+            .arg(&partial)
             .arg(package)
             .current_dir(module)
             .status()
@@ -55,6 +59,8 @@ fn build_with_go(module: &Path, folder: &Path) -> Result<()> {
         if !status.success() {
             bail!("go build {package} failed: {status}");
         }
+        // A build that was broken off leaves no program under the final name.
+        std::fs::rename(&partial, folder.join(name)).with_context(|| format!("name {name}"))?;
     }
     Ok(())
 }

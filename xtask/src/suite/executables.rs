@@ -35,7 +35,7 @@ impl Group {
     pub(super) fn budget(self) -> Duration {
         Duration::from_secs(match self {
             Self::Unit => 60,
-            Self::Integration => 90,
+            Self::Integration => 180,
             Self::Verifier => 30,
             Self::Scenarios => 420,
         })
@@ -43,7 +43,12 @@ impl Group {
 
     /// How long one program may take before it counts as hung.
     pub(super) fn deadline(self) -> Duration {
-        Duration::from_secs(if self == Self::Scenarios { 900 } else { 300 })
+        Duration::from_secs(match self {
+            Self::Scenarios => 900,
+            // The first run on a machine builds an etcd.
+            Self::Integration => 600,
+            Self::Unit | Self::Verifier => 300,
+        })
     }
 
     /// One test at a time: the lab's clusters share the machine's cores, and their times are what is tested.
@@ -51,6 +56,9 @@ impl Group {
         matches!(self, Self::Scenarios | Self::Verifier)
     }
 }
+
+/// Tests of `topology-tests` that run whole processes but no lab.
+const WITHOUT_LAB: [&str; 1] = ["differential"];
 
 /// A built test program.
 #[derive(Debug, Clone)]
@@ -79,6 +87,7 @@ impl Executable {
     pub(super) fn group(&self) -> Group {
         match (self.is_integration, self.package_name().as_str()) {
             (false, _) => Group::Unit,
+            (true, "topology-tests") if WITHOUT_LAB.contains(&self.target.as_str()) => Group::Integration,
             (true, "topology-tests") => Group::Scenarios,
             (true, "agent-ebpf") => Group::Verifier,
             (true, _) => Group::Integration,
@@ -164,6 +173,7 @@ mod tests {
             artifact("agent-ebpf", "kernel", "test", true),
             artifact("agent-ebpf", "speed", "bench", true),
             artifact("topology-tests", "scenarios", "test", true),
+            artifact("topology-tests", "differential", "test", true),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
         let found: Vec<_> = parse(&messages.join("\n")).unwrap().iter().map(|e| (e.label(), e.group())).collect();
@@ -173,6 +183,7 @@ mod tests {
                 ("agent-ebpf-kernel".to_owned(), Group::Verifier),
                 ("mesh-types".to_owned(), Group::Unit),
                 ("meshctl-against".to_owned(), Group::Integration),
+                ("topology-tests-differential".to_owned(), Group::Integration),
                 ("topology-tests-scenarios".to_owned(), Group::Scenarios),
             ]
         );

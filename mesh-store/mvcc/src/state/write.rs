@@ -6,8 +6,8 @@ use super::State;
 use crate::range::{self, View};
 use crate::txn::Path;
 use crate::{
-    DeleteRangeRequest, DeleteRangeResponse, Error, Event, EventBatch, EventKind, KeyValue, LeaseId, PutRequest,
-    PutResponse, Revision, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
+    DeleteRangeRequest, DeleteRangeResponse, Error, Event, EventBatch, EventKind, KeyRange, KeyValue, LeaseId,
+    PutRequest, PutResponse, Revision, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
 };
 
 pub(super) struct Write<'a> {
@@ -36,7 +36,9 @@ impl<'a> Write<'a> {
 
     pub(super) fn put(&mut self, request: PutRequest) -> Result<PutResponse, Error> {
         request.check()?;
-        self.check_put(&request)?;
+        // etcd looks for the lease first here, and last inside a transaction.
+        self.check_lease(&request)?;
+        self.check_present(&request)?;
         Ok(self.execute_put(request))
     }
 
@@ -50,7 +52,7 @@ impl<'a> Write<'a> {
     pub(super) fn txn(&mut self, request: TxnRequest) -> Result<TxnResponse, Error> {
         request.check(usize::MAX)?;
         let path = Path::decide(self.state.view(), &request);
-        self.check_branch(&request, &path)?;
+        self.check_branch(&request, &path, &mut Vec::new())?;
         Ok(self.execute_txn(request, path))
     }
 
@@ -76,23 +78,43 @@ impl<'a> Write<'a> {
         View { revision: self.seen(), ..self.state.view() }
     }
 
-    fn check_put(&self, request: &PutRequest) -> Result<(), Error> {
-        if (request.ignore_value || request.ignore_lease) && self.get(&request.key).is_none() {
+    fn check_present(&self, request: &PutRequest) -> Result<(), Error> {
+        if request.keeps_something() && self.get(&request.key).is_none() {
             return Err(Error::KeyNotFound);
         }
+        Ok(())
+    }
+
+    fn check_lease(&self, request: &PutRequest) -> Result<(), Error> {
         if request.lease != 0 && !self.state.leases.contains(request.lease) {
             return Err(Error::LeaseNotFound);
         }
         Ok(())
     }
 
-    fn check_branch(&self, request: &TxnRequest, path: &Path) -> Result<(), Error> {
+    /// `gone` collects the open-ended deletions so far, whose keys the rule on duplicates does not cover. etcd is brought
+    /// down by a put that wants to keep something of such a key; here it is refused as of a key that is not there.
+    fn check_branch<'r>(
+        &self,
+        request: &'r TxnRequest,
+        path: &Path,
+        gone: &mut Vec<&'r KeyRange>,
+    ) -> Result<(), Error> {
         let mut nested = path.nested.iter();
         request.branch(path.succeeded).iter().try_for_each(|op| match op {
-            TxnOp::Range(range) => range::check_revision(range, self.state.revision, self.state.compacted),
-            TxnOp::Put(put) => self.check_put(put),
-            TxnOp::DeleteRange(_) => Ok(()),
-            TxnOp::Txn(inner) => nested.next().map_or(Ok(()), |path| self.check_branch(inner, path)),
+            TxnOp::Range(range) => range::check_in_txn(range, self.state.revision, self.state.compacted),
+            TxnOp::Put(put) => {
+                if put.keeps_something() && gone.iter().any(|range| range.contains(&put.key)) {
+                    return Err(Error::KeyNotFound);
+                }
+                self.check_present(put)?;
+                self.check_lease(put)
+            }
+            TxnOp::DeleteRange(delete) => {
+                gone.extend(delete.range.is_open_ended().then_some(&delete.range));
+                Ok(())
+            }
+            TxnOp::Txn(inner) => nested.next().map_or(Ok(()), |path| self.check_branch(inner, path, gone)),
         })
     }
 
@@ -140,7 +162,8 @@ impl<'a> Write<'a> {
             self.state.leases.attach(lease, &kv.key);
         }
         let sub = self.next_sub();
-        let prev_kv = self.before(&kv.key);
+        // What was deleted earlier in this request is created anew, with nothing before it.
+        let prev_kv = if present.is_some() { self.before(&kv.key) } else { None };
         self.state.keyspace.put(kv.clone(), sub);
         self.events.push(Event { kind: EventKind::Put, kv, prev_kv });
         PutResponse { revision: self.main, prev_kv: present.filter(|_| request.prev_kv) }

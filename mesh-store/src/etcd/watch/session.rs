@@ -20,6 +20,7 @@ const NO_WATCH: i64 = -1;
 const FILTER_NO_PUT: i32 = 0;
 const FILTER_NO_DELETE: i32 = 1;
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const STOPPED: &str = "etcdserver: server stopped";
 
 /// An update of one watch, or `None` when the store has ended it.
@@ -31,19 +32,44 @@ pub(super) struct Session {
     requests: Streaming<PbWatchRequest>,
     updates: SelectAll<BoxStream<'static, Update>>,
     watches: HashMap<i64, Open>,
+    /// Watches that a compaction has ended, with what they had delivered. As in etcd their ids stay taken until the client
+    /// cancels them.
+    ended: HashMap<i64, i64>,
     next_id: i64,
     ready: VecDeque<PbWatchResponse>,
-    /// A progress request waits until every watch has delivered up to this revision.
-    progress_due: Option<i64>,
+    /// Progress requests, oldest first: each waits until every watch has delivered up to this revision.
+    progress_due: VecDeque<i64>,
 }
 
 struct Open {
     abort: AbortHandle,
     control: WatchControl,
+    start_revision: i64,
+    /// Progress was asked of the watch and has not come yet.
+    asked: bool,
     /// Everything up to this revision has been delivered.
     delivered: i64,
     show: Show,
     fragment: bool,
+}
+
+impl Open {
+    fn ask_up_to(&mut self, revision: i64) {
+        if self.delivered < revision && !self.asked {
+            self.asked = true;
+            self.control.ask_progress();
+        }
+    }
+
+    /// Notes what has been delivered, and asks again when that is not yet what is `due`. True when it was asked for.
+    fn reached(&mut self, revision: i64, due: Option<&i64>) -> bool {
+        self.delivered = self.delivered.max(revision);
+        let was_asked = std::mem::take(&mut self.asked);
+        if let Some(due) = due {
+            self.ask_up_to(*due);
+        }
+        was_asked
+    }
 }
 
 /// Which events a watch shows, and how much of them.
@@ -62,9 +88,10 @@ impl Session {
             requests,
             updates: SelectAll::new(),
             watches: HashMap::new(),
+            ended: HashMap::new(),
             next_id: 0,
             ready: VecDeque::new(),
-            progress_due: None,
+            progress_due: VecDeque::new(),
         }
     }
 
@@ -112,14 +139,20 @@ impl Session {
     }
 
     async fn create(&mut self, wanted: Wanted) {
-        let id = match wanted.id {
-            0 => self.free_id(),
-            id if self.watches.contains_key(&id) => return self.refuse(DUPLICATE_ID),
-            id => id,
-        };
+        if wanted.start_revision < 0 {
+            return self.refuse(&Refusal::Compacted { compact_revision: 0 }.to_string());
+        }
         if let Err(denied) = self.caller.read(&wanted.range) {
             return self.refuse(denied.message());
         }
+        if !wanted.range.is_single() && !wanted.range.is_open_ended() && wanted.range.key >= wanted.range.range_end {
+            return self.refuse(EMPTY_RANGE);
+        }
+        let id = match wanted.id {
+            0 => self.free_id(),
+            id if self.is_taken(id) => return self.refuse(DUPLICATE_ID),
+            id => id,
+        };
         let request =
             WatchRequest { range: wanted.range, start_revision: wanted.start_revision, progress_interval: None };
         let watcher = match self.shared.store.watch(request).await {
@@ -135,17 +168,22 @@ impl Session {
         let updates = watcher.map(move |update| (id, Some(update))).chain(stream::once(async move { (id, None) }));
         let (updates, abort) = stream::abortable(updates);
         self.updates.push(updates.boxed());
-        let Wanted { show, fragment, .. } = wanted;
-        self.watches.insert(id, Open { abort, control, delivered, show, fragment });
+        let Wanted { show, fragment, start_revision, .. } = wanted;
+        let open = Open { abort, control, start_revision, asked: false, delivered, show, fragment };
+        self.watches.insert(id, open);
         self.answer(PbWatchResponse { watch_id: id, created: true, ..PbWatchResponse::default() }, shown);
     }
 
     fn free_id(&mut self) -> i64 {
-        while self.watches.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         self.next_id - 1
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.watches.contains_key(&id) || self.ended.contains_key(&id)
     }
 
     fn refuse(&mut self, reason: &str) {
@@ -156,34 +194,45 @@ impl Session {
             cancel_reason: reason.to_owned(),
             ..PbWatchResponse::default()
         };
-        self.answer(response, 0);
+        self.answer(response, self.shared.store.revision());
     }
 
-    /// A watch that is not there (any more) is not worth an answer: clients cancel what the server has ended already.
+    /// A watch that was never there gets no answer, as in etcd.
     fn cancel(&mut self, id: i64) {
-        let Some(open) = self.watches.remove(&id) else { return };
-        open.abort.abort();
+        let delivered = match (self.watches.remove(&id), self.ended.remove(&id)) {
+            (Some(open), _) => {
+                open.abort.abort();
+                open.delivered
+            }
+            (None, Some(delivered)) => delivered,
+            (None, None) => return,
+        };
         let response = PbWatchResponse { watch_id: id, canceled: true, ..PbWatchResponse::default() };
-        self.answer(response, open.delivered);
+        self.answer(response, delivered);
         self.answer_progress();
     }
 
+    /// As in etcd, a stream without watches has no progress to report, nor has one with a watch that starts in the future.
     fn ask_progress(&mut self) {
         let revision = self.shared.store.revision();
-        self.progress_due = Some(revision);
-        for open in self.watches.values().filter(|open| open.delivered < revision) {
-            open.control.ask_progress();
+        if self.watches.is_empty() || self.watches.values().any(|open| open.start_revision > revision) {
+            return;
+        }
+        self.progress_due.push_back(revision);
+        for open in self.watches.values_mut() {
+            open.ask_up_to(revision);
         }
         self.answer_progress();
     }
 
     fn answer_progress(&mut self) {
-        let Some(due) = self.progress_due else { return };
-        if self.watches.values().any(|open| open.delivered < due) {
-            return;
+        while let Some(due) = self.progress_due.front().copied() {
+            if self.watches.values().any(|open| open.delivered < due) {
+                return;
+            }
+            self.progress_due.pop_front();
+            self.answer(PbWatchResponse { watch_id: NO_WATCH, ..PbWatchResponse::default() }, due);
         }
-        self.progress_due = None;
-        self.answer(PbWatchResponse { watch_id: NO_WATCH, ..PbWatchResponse::default() }, due);
     }
 
     fn deliver(&mut self, id: i64, update: Option<WatchUpdate>) {
@@ -191,20 +240,17 @@ impl Session {
             Some(WatchUpdate::Events(batch)) => self.deliver_events(id, batch),
             Some(WatchUpdate::Progress { revision }) => {
                 let Some(open) = self.watches.get_mut(&id) else { return };
-                open.delivered = open.delivered.max(revision);
-                if self.progress_due.is_none() {
+                let was_asked = open.reached(revision, self.progress_due.back());
+                if !was_asked {
                     self.answer(PbWatchResponse { watch_id: id, ..PbWatchResponse::default() }, revision);
                 }
             }
             Some(WatchUpdate::Compacted { compact_revision }) => {
-                self.watches.remove(&id);
-                let response = PbWatchResponse {
-                    watch_id: id,
-                    canceled: true,
-                    compact_revision,
-                    cancel_reason: Refusal::Compacted { compact_revision }.to_string(),
-                    ..PbWatchResponse::default()
-                };
+                let Some(open) = self.watches.remove(&id) else { return };
+                self.ended.insert(id, open.delivered);
+                // The revision is the reason: etcd gives no text with it.
+                let response =
+                    PbWatchResponse { watch_id: id, canceled: true, compact_revision, ..PbWatchResponse::default() };
                 self.answer(response, 0);
             }
             None => {
@@ -224,7 +270,7 @@ impl Session {
 
     fn deliver_events(&mut self, id: i64, batch: WatchBatch) {
         let Some(open) = self.watches.get_mut(&id) else { return };
-        open.delivered = batch.revision;
+        open.reached(batch.revision, self.progress_due.back());
         let (show, fragment) = (open.show, open.fragment);
         let events: Vec<PbEvent> = batch
             .events
