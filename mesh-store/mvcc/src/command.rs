@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyRange, KeyValue, LeaseId, RangeRequest, RangeResponse};
+use crate::{Alarm, AlarmAction, KeyRange, KeyValue, LeaseId, RangeRequest, RangeResponse};
 
 /// One change of the store, as it is replicated.
 ///
@@ -26,6 +26,10 @@ pub enum Command {
     LeaseRevoke {
         id: LeaseId,
     },
+    Alarm {
+        action: AlarmAction,
+        alarm: Alarm,
+    },
 }
 
 impl Command {
@@ -36,7 +40,7 @@ impl Command {
             Self::Put(request) => FIXED + request.key.len() + request.value.len(),
             Self::DeleteRange(request) => FIXED + request.range.key.len() + request.range.range_end.len(),
             Self::Txn(request) => request.weight(),
-            Self::Compact { .. } | Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } => FIXED,
+            Self::Compact { .. } | Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } | Self::Alarm { .. } => FIXED,
         }
     }
 }
@@ -47,9 +51,18 @@ pub enum Response {
     Put(PutResponse),
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
-    Compact { revision: i64 },
+    Compact {
+        revision: i64,
+    },
     LeaseGrant(LeaseGranted),
-    LeaseRevoke { revision: i64 },
+    LeaseRevoke {
+        revision: i64,
+    },
+    /// The alarm that is now raised, or was and is so no longer.
+    Alarm {
+        revision: i64,
+        alarm: Option<Alarm>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

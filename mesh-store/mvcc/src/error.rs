@@ -10,6 +10,7 @@ pub enum Code {
     OutOfRange,
     FailedPrecondition,
     ResourceExhausted,
+    DataLoss,
 }
 
 /// A refused request. The state is unchanged whenever one is returned.
@@ -46,6 +47,8 @@ pub enum Error {
     RequestTooLarge,
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
 }
 
 impl Error {
@@ -63,6 +66,7 @@ impl Error {
             Self::Compacted { .. } | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseExists => Code::FailedPrecondition,
             Self::NoSpace => Code::ResourceExhausted,
+            Self::Corrupt => Code::DataLoss,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Leases and the keys attached to them. Time is not known here: expiry arrives as a revoke.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
@@ -24,12 +24,13 @@ pub(crate) struct Leases {
 #[derive(Clone, Debug, Default)]
 struct Lease {
     ttl: i64,
-    keys: BTreeSet<Bytes>,
+    /// Unordered, so that attaching costs the same whatever the lease holds; whoever shows them puts them in order.
+    keys: HashSet<Bytes>,
 }
 
 impl Leases {
     pub(crate) fn restore(granted: impl IntoIterator<Item = (LeaseId, i64)>, chosen: u64) -> Self {
-        let granted = granted.into_iter().map(|(id, ttl)| (id, Lease { ttl, keys: BTreeSet::new() })).collect();
+        let granted = granted.into_iter().map(|(id, ttl)| (id, Lease { ttl, keys: HashSet::new() })).collect();
         Self { granted, chosen }
     }
 
@@ -49,8 +50,9 @@ impl Leases {
         self.granted.get(&id).map(|lease| lease.ttl)
     }
 
-    pub(crate) fn keys(&self, id: LeaseId) -> Option<impl Iterator<Item = &Bytes> + '_> {
-        self.granted.get(&id).map(|lease| lease.keys.iter())
+    /// In byte order.
+    pub(crate) fn keys(&self, id: LeaseId) -> Option<Vec<Bytes>> {
+        self.granted.get(&id).map(|lease| in_order(lease.keys.iter().cloned()))
     }
 
     pub(crate) fn grant(&mut self, id: LeaseId, ttl: i64) -> Result<(LeaseId, i64), Error> {
@@ -62,13 +64,13 @@ impl Leases {
             return Err(Error::LeaseExists);
         }
         let ttl = ttl.max(MIN_LEASE_TTL);
-        self.granted.insert(id, Lease { ttl, keys: BTreeSet::new() });
+        self.granted.insert(id, Lease { ttl, keys: HashSet::new() });
         Ok((id, ttl))
     }
 
     /// Forgets the lease and hands out its keys in byte order; the caller deletes them.
-    pub(crate) fn revoke(&mut self, id: LeaseId) -> Result<BTreeSet<Bytes>, Error> {
-        self.granted.remove(&id).map(|lease| lease.keys).ok_or(Error::LeaseNotFound)
+    pub(crate) fn revoke(&mut self, id: LeaseId) -> Result<Vec<Bytes>, Error> {
+        self.granted.remove(&id).map(|lease| in_order(lease.keys)).ok_or(Error::LeaseNotFound)
     }
 
     pub(crate) fn attach(&mut self, id: LeaseId, key: &Bytes) {
@@ -97,4 +99,11 @@ impl Leases {
             }
         }
     }
+}
+
+/// The order in which replicas delete the keys must be the same.
+fn in_order(keys: impl IntoIterator<Item = Bytes>) -> Vec<Bytes> {
+    let mut keys: Vec<Bytes> = keys.into_iter().collect();
+    keys.sort_unstable();
+    keys
 }

@@ -10,8 +10,10 @@
 //!              keyspace (records per key)          history (events since compaction) --> watches
 //! ```
 
+mod alarm;
 mod command;
 mod error;
+mod hash;
 mod history;
 mod key_range;
 mod keyspace;
@@ -22,11 +24,13 @@ mod record;
 mod state;
 mod txn;
 
+pub use alarm::{Alarm, AlarmAction, AlarmKind, Quota};
 pub use command::{
     Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, PutRequest,
     PutResponse, Response, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
 };
 pub use error::{Code, Error};
+pub use hash::HashKv;
 pub use history::{EventBatch, HistoryError};
 pub use key_range::KeyRange;
 pub use lease::{LeaseId, MAX_LEASE_TTL, MIN_LEASE_TTL};

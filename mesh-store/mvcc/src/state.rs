@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::alarm::{Alarm, Alarms};
+use crate::hash;
 use crate::history::History;
 use crate::keyspace::{Keyspace, Record};
 use crate::lease::Leases;
 use crate::range::{self, View};
 use crate::txn::{self, Path};
 use crate::{
-    Command, Error, EventBatch, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
-    Response, TxnRequest, TxnResponse,
+    Command, Error, EventBatch, HashKv, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest,
+    RangeResponse, Response, TxnRequest, TxnResponse,
 };
 
 mod write;
@@ -37,6 +39,7 @@ pub struct State {
     compacted: i64,
     keyspace: Keyspace,
     leases: Leases,
+    alarms: Alarms,
     history: History,
 }
 
@@ -47,6 +50,7 @@ pub struct Image {
     compacted: i64,
     leases: Vec<(LeaseId, i64)>,
     leases_chosen: u64,
+    alarms: Vec<Alarm>,
     keys: Vec<Vec<Record>>,
 }
 
@@ -64,6 +68,7 @@ impl Default for State {
             compacted: NEVER_COMPACTED,
             keyspace: Keyspace::default(),
             leases: Leases::default(),
+            alarms: Alarms::default(),
             history: History::starting_at(EMPTY_REVISION + 1),
         }
     }
@@ -96,6 +101,9 @@ impl State {
 
     /// Applies one command. The same commands in the same order give the same state everywhere.
     pub fn apply(&mut self, command: Command) -> Applied {
+        if let Some(refusal) = self.alarms.refuse(&command) {
+            return Applied { result: Err(refusal), events: EventBatch::default() };
+        }
         let mut write = Write::begin(self);
         let result = match command {
             Command::Put(request) => write.put(request).map(Response::Put),
@@ -104,6 +112,11 @@ impl State {
             Command::LeaseRevoke { id } => write.revoke(id).map(|revision| Response::LeaseRevoke { revision }),
             Command::LeaseGrant { id, ttl } => {
                 return Applied { result: self.grant(id, ttl), events: EventBatch::default() };
+            }
+            Command::Alarm { action, alarm } => {
+                let alarm = self.alarms.set(action, alarm);
+                let result = Ok(Response::Alarm { revision: self.revision, alarm });
+                return Applied { result, events: EventBatch::default() };
             }
             Command::Compact { revision } => {
                 return Applied { result: self.compact(revision), events: EventBatch::default() };
@@ -151,7 +164,27 @@ impl State {
 
     /// The keys attached to a lease, in byte order.
     pub fn lease_keys(&self, id: LeaseId) -> Option<Vec<bytes::Bytes>> {
-        self.leases.keys(id).map(|keys| keys.cloned().collect())
+        self.leases.keys(id)
+    }
+
+    /// Hashes what is kept of the history up to a revision (0 for all of it): equal on every replica, and on an etcd with
+    /// the same history, but for revisions that were themselves compacted at, for which etcd remembers an older answer.
+    /// It reads everything.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+        if revision > 0 && revision < self.compacted {
+            return Err(Error::Compacted { compact_revision: self.compact_revision() });
+        }
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        let upto = if revision == 0 { self.revision } else { revision };
+        let hash = hash::of(&self.keyspace, self.compacted, upto);
+        Ok(HashKv { hash, compact_revision: self.compacted, hash_revision: upto, revision: self.revision })
+    }
+
+    /// The alarms that are raised, by kind and member.
+    pub fn alarms(&self) -> impl Iterator<Item = Alarm> + '_ {
+        self.alarms.iter()
     }
 
     /// The state as a value that can be stored; [`State::restore`] makes an equal state of it.
@@ -161,6 +194,7 @@ impl State {
             compacted: self.compacted,
             leases: self.leases.iter().collect(),
             leases_chosen: self.leases.chosen(),
+            alarms: self.alarms.iter().collect(),
             keys: self.keyspace.histories().cloned().collect(),
         }
     }
@@ -173,7 +207,8 @@ impl State {
         }
         let first = image.compacted.max(EMPTY_REVISION + 1);
         let history = History::rebuild(keyspace.events(first), first, image.revision);
-        Self { revision: image.revision, compacted: image.compacted, keyspace, leases, history }
+        let alarms = Alarms::restore(image.alarms);
+        Self { revision: image.revision, compacted: image.compacted, keyspace, leases, alarms, history }
     }
 
     fn view(&self) -> View<'_> {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::*;
 
 mod as_etcd;
+mod space;
 
 fn put(key: &'static str, value: &'static str) -> Command {
     Command::Put(PutRequest::new(key, value))

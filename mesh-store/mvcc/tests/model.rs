@@ -58,6 +58,7 @@ impl Model {
                 work.changed = work.map.len() != before;
                 Response::LeaseRevoke { revision: work.seen() }
             }
+            Command::Alarm { .. } => unreachable!("alarms have tests of their own"),
             Command::Compact { revision } => {
                 if *revision <= self.compacted {
                     return Err(self.is_compacted());

@@ -31,6 +31,7 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
         Code::OutOfRange => Status::out_of_range(text),
         Code::FailedPrecondition => Status::failed_precondition(text),
         Code::ResourceExhausted => Status::resource_exhausted(text),
+        Code::DataLoss => Status::data_loss(text),
     }
 }
 

@@ -1,0 +1,146 @@
+//! etcd's HashKV: one number for the kept history, equal on every replica, and on an etcd with the same history.
+//!
+//! It must follow etcd's own byte layout (`server/storage/mvcc/hash.go`): CRC-32C over the bucket's name and then, for every
+//! kept version in order of revision, the 17 or 18 bytes that name it and its `mvccpb.KeyValue`.
+
+use crate::keyspace::{Keyspace, Record};
+use crate::{KeyValue, Revision};
+
+/// The answer to HashKV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKv {
+    pub hash: u32,
+    /// As etcd reports it: -1 while nothing has been compacted.
+    pub compact_revision: i64,
+    /// Up to which revision was hashed.
+    pub hash_revision: i64,
+    /// The store's revision, for the header.
+    pub revision: i64,
+}
+
+/// Castagnoli's polynomial, reflected.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+const TABLE: [u32; 256] = table();
+const BUCKET: &[u8] = b"key";
+
+const fn table() -> [u32; 256] {
+    let mut table = [0; 256];
+    let mut byte: u32 = 0;
+    while byte < 256 {
+        let mut value = byte;
+        let mut bit = 0;
+        while bit < 8 {
+            value = if value & 1 == 1 { (value >> 1) ^ POLYNOMIAL } else { value >> 1 };
+            bit += 1;
+        }
+        table[byte as usize] = value;
+        byte += 1;
+    }
+    table
+}
+
+struct Crc32c(u32);
+
+impl Crc32c {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 >> 8) ^ TABLE[usize::from(self.0.to_le_bytes()[0] ^ byte)];
+        }
+    }
+}
+
+/// The hash of what is kept up to a revision, after a compaction at another.
+pub(crate) fn of(keyspace: &Keyspace, compacted: i64, upto: i64) -> u32 {
+    let newest = |records: &[Record]| -> Option<Revision> {
+        let newest = records.iter().rev().find(|record| record.kv.mod_revision <= upto)?;
+        (!newest.deleted).then(|| place(newest))
+    };
+    // Of what the last compaction left, etcd counts what can be seen at `upto`; all of it, if nothing can.
+    let all = !keyspace.histories().any(|records| newest(records).is_some());
+    let mut kept = Vec::new();
+    for records in keyspace.histories() {
+        let seen = newest(records);
+        for record in records {
+            let at = place(record);
+            let is_boundary = record.deleted && at.main == compacted;
+            if at.main <= upto && (at.main > compacted || Some(at) == seen || (all && !is_boundary)) {
+                kept.push((at, record));
+            }
+        }
+    }
+    kept.sort_unstable_by_key(|(at, _)| *at);
+    let mut crc = Crc32c(!0);
+    crc.write(BUCKET);
+    let mut text = Vec::new();
+    for (at, record) in kept {
+        name(at, record.deleted, &mut text);
+        crc.write(&text);
+        encode(record, &mut text);
+        crc.write(&text);
+    }
+    !crc.0
+}
+
+fn place(record: &Record) -> Revision {
+    Revision { main: record.kv.mod_revision, sub: record.sub }
+}
+
+/// The key under which etcd's backend holds a version.
+fn name(at: Revision, deleted: bool, text: &mut Vec<u8>) {
+    text.clear();
+    text.extend(at.main.to_be_bytes());
+    text.push(b'_');
+    text.extend(at.sub.to_be_bytes());
+    text.extend(deleted.then_some(b't'));
+}
+
+/// `mvccpb.KeyValue` as Go marshals it: fields in order, none that is zero. A deletion holds its key only.
+fn encode(record: &Record, text: &mut Vec<u8>) {
+    text.clear();
+    let kv = &record.kv;
+    bytes(1, &kv.key, text);
+    if record.deleted {
+        return;
+    }
+    let KeyValue { create_revision, mod_revision, version, lease, .. } = *kv;
+    number(2, create_revision, text);
+    number(3, mod_revision, text);
+    number(4, version, text);
+    bytes(5, &kv.value, text);
+    number(6, lease, text);
+}
+
+fn bytes(field: u8, value: &[u8], text: &mut Vec<u8>) {
+    if !value.is_empty() {
+        text.push(field << 3 | 2);
+        varint(value.len() as u64, text);
+        text.extend(value);
+    }
+}
+
+fn number(field: u8, value: i64, text: &mut Vec<u8>) {
+    if value != 0 {
+        text.push(field << 3);
+        varint(value.cast_unsigned(), text);
+    }
+}
+
+fn varint(mut value: u64, text: &mut Vec<u8>) {
+    while value >= 0x80 {
+        text.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    text.push(value.to_le_bytes()[0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_castagnolis() {
+        let mut crc = Crc32c(!0);
+        crc.write(b"123456789");
+        assert_eq!(!crc.0, 0xe306_9283, "the check value of CRC-32C (RFC 3720, B.4)");
+    }
+}
