@@ -16,4 +16,7 @@ pub use backend::Store;
 /// The words of requests, responses and events.
 pub use mesh_store_mvcc as mvcc;
 pub use metrics::{Metrics, PrincipalLabel};
-pub use raft::{Damage, Embedded, LogStoreError, MetaError, OpenError, Options, Retention, SnapshotError};
+pub use raft::{
+    Damage, Embedded, LogStoreError, MAX_MESSAGE_BYTES, MetaError, NoPeers, OpenError, Options, Receiver, Retention,
+    SnapshotError, Start, StartError, Timing, Transport, TransportError,
+};

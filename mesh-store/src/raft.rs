@@ -1,26 +1,46 @@
 //! The embedded backend: MVCC state replicated by openraft, its log and snapshots in one folder.
 //!
 //! ```text
-//!  Store::put --> Proposer --> Batcher --> openraft --> LogStore --> log/*.log   (one fdatasync for many clients)
-//!                                             |
-//!                                          Machine --> Replica (MVCC) --> answers, WatchHub --> watches
-//!                                             +--> snapshot/*.snap, then the log before it is purged
+//!  Store::put --> Proposer --> Batcher --part--> Intake of the leader --entry--> openraft --> LogStore --> log/*.log
+//!                                  (here, or over Transport)                        |
+//!                                                               Network --> Transport --> Receiver of the others
+//!                                                                                   |
+//!                               clients <-- Tickets <-- Replica (MVCC) <-- Machine --+--> snapshot/*.snap
+//!                                                        +--> WatchHub --> watches
 //! ```
 //! This is the only code that names openraft.
 
+mod election;
 mod embedded;
+mod intake;
+mod leader;
+mod leadership;
+mod lease_calls;
 mod lease_clock;
 mod log;
 mod log_store;
 mod machine;
+mod members;
 mod meta;
 mod network;
+mod peers;
 mod propose;
+mod read_index;
+mod receiver;
 mod replica;
 mod retention;
+mod rpc;
+mod sessions;
 mod snapshot;
+mod snapshot_receive;
+mod snapshot_send;
+mod start;
 #[cfg(test)]
 mod suite_tests;
+mod tickets;
+mod timing;
+mod transfer;
+mod transport;
 mod types;
 mod upkeep;
 mod watch;
@@ -30,5 +50,9 @@ pub use embedded::{Embedded, OpenError, Options};
 pub use log::Damage;
 pub use log_store::LogStoreError;
 pub use meta::MetaError;
+pub use receiver::Receiver;
 pub use retention::Retention;
 pub use snapshot::SnapshotError;
+pub use start::{Start, StartError};
+pub use timing::Timing;
+pub use transport::{MAX_MESSAGE_BYTES, NoPeers, Transport, TransportError};

@@ -1,61 +1,74 @@
-//! [`Store`] over one openraft replica in this process.
+//! One replica of the store in this process: its parts, put together, started and stopped.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use mesh_store_mvcc::{
-    Command, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Response, TxnRequest, TxnResponse,
-};
-use openraft::{ServerState, SnapshotPolicy};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::election::Election;
+use super::leader::Leaders;
+use super::leadership::Leadership;
+use super::lease_calls::LeaseCalls;
 use super::log_store::{LogStore, LogStoreError};
 use super::machine::Machine;
-use super::network::NoPeers;
+use super::members::Members;
+use super::network::Network;
+use super::peers::Peers;
 use super::propose::{self, Proposer};
+use super::read_index::{self, ReadIndex};
+use super::receiver::{Parts, Receiver};
 use super::replica::Replica;
 use super::retention::{self, Retention};
+use super::rpc::MemberChange;
 use super::snapshot::{SnapshotDir, SnapshotError};
-use super::types::{Content, NodeId, Peer, Proposal, Raft, Waiters};
-use super::{upkeep, watch};
-use crate::backend::{
-    Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, Store, WatchRequest, Watcher,
-};
+use super::snapshot_receive::SnapshotReceiver;
+use super::start::{Start, StartError, Starter};
+use super::timing::Timing;
+use super::transfer::Transfer;
+use super::transport::{NoPeers, Transport};
+use super::types::Raft;
+use super::{intake, upkeep};
+use crate::backend::{Error, Member, Result};
 use crate::metrics::Metrics;
 
-/// The bound on operations of one transaction for callers inside the process.
-const MAX_TXN_OPS: usize = 100_000;
+mod serve;
+
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Entries before a snapshot that are kept for replicas that are a little behind: a group of one has none.
-const LOGS_BEFORE_SNAPSHOT: u64 = 0;
+/// A leader that is told to stop hands over first, if that takes no longer.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Everything the replica stores; created if absent. One process at a time.
     pub dir: PathBuf,
-    /// This replica's number in its group, not 0.
-    pub node_id: u64,
+    /// This replica: its id in the group (not 0), its name, and where others and clients reach it.
+    pub member: Member,
+    /// What it does if the folder is empty.
+    pub start: Start,
+    pub timing: Timing,
+    /// What all random choices are drawn from; `None` takes the system's randomness.
+    pub seed: Option<u64>,
     pub retention: Retention,
     /// How often an idle watch reports that nothing happened.
     pub progress_interval: Duration,
-    /// A snapshot is taken when the log has grown by so many bytes.
+    /// A snapshot is taken when the log has grown by so many bytes; in a group of several, as many are kept before it.
     pub snapshot_log_bytes: u64,
     /// Size of one log file.
     pub segment_bytes: u64,
 }
 
 impl Options {
+    /// A group of one.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            node_id: 1,
+            member: Member { id: 1, name: "isthmus".to_owned(), ..Member::default() },
+            start: Start::Alone,
+            timing: Timing::default(),
+            seed: None,
             retention: Retention::default(),
             progress_interval: Duration::from_secs(10),
             snapshot_log_bytes: 64 << 20,
@@ -71,6 +84,8 @@ pub enum OpenError {
     Log(#[from] LogStoreError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Start(#[from] StartError),
     #[error(
         "the log starts after entry {purged}, but the newest snapshot ends at {snapshot}: a snapshot is missing. Restore \
          this replica from another one, or from a backup"
@@ -78,68 +93,178 @@ pub enum OpenError {
     SnapshotMissing { purged: u64, snapshot: u64 },
     #[error("raft cannot start: {reason}")]
     Raft { reason: String },
-    #[error("the replica did not become ready within {START_TIMEOUT:?}: {reason}")]
-    NotReady { reason: String },
+    #[error("the replica did not become ready within {timeout:?}: no leader has been found")]
+    NotReady { timeout: Duration },
 }
 
 pub struct Embedded {
-    node_id: u64,
+    member: Member,
+    has_transport: bool,
     replica: Arc<Replica>,
     raft: Raft,
+    peers: Peers,
     proposer: Proposer,
+    reads: ReadIndex,
+    leadership: Leadership,
+    lease_calls: LeaseCalls,
+    members: Members,
+    transfer: Transfer,
+    receiver: Receiver,
     log: LogStore,
     snapshots: SnapshotDir,
     progress_interval: Duration,
+    ready: watch::Receiver<Option<std::result::Result<(), StartError>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Embedded {
-    /// Opens or creates the store and waits until it serves: all that was acknowledged before is applied.
+    /// Opens or creates a replica that has no way to others, and waits until it serves: all that was acknowledged before
+    /// is applied.
     pub async fn open(options: Options, metrics: Metrics) -> std::result::Result<Arc<Self>, OpenError> {
-        let log = LogStore::open(&options.dir, options.segment_bytes, metrics.clone())?;
-        let snapshots = SnapshotDir::open(options.dir.join("snapshot"))?;
-        let replica = Arc::new(Replica::new(metrics.clone()));
-        let snapshot = snapshots.load()?;
-        let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map(|log_id| log_id.index);
-        if let Some(snapshot) = snapshot {
-            replica.restore(snapshot);
-        }
-        if let Some(purged) = log.purged().map(|log_id| log_id.index)
-            && covered.is_none_or(|covered| covered < purged)
-        {
-            return Err(OpenError::SnapshotMissing { purged, snapshot: covered.unwrap_or(0) });
-        }
-        let machine = Machine { replica: Arc::clone(&replica), snapshots: snapshots.clone() };
-        let raft = start_raft(options.node_id, log.clone(), machine).await?;
-        await_applied(&raft, options.node_id).await?;
-        if replica.cluster_id() == 0 {
-            found_cluster(&raft, &replica).await?;
-        }
-
-        let (proposer, batcher) = propose::channel(raft.clone(), metrics);
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        tasks.spawn(batcher.run(stop.clone()));
-        tasks.spawn(upkeep::expire_leases(Arc::clone(&replica), proposer.clone(), stop.clone()));
-        let retained = retention::run(Arc::clone(&replica), proposer.clone(), options.retention, stop.clone());
-        tasks.spawn(retained);
-        let bounded = upkeep::bound_log(
-            Arc::clone(&replica),
-            raft.clone(),
-            log.clone(),
-            options.snapshot_log_bytes,
-            stop.clone(),
-        );
-        tasks.spawn(bounded);
-        tasks.close();
-        let progress_interval = options.progress_interval;
-        let node_id = options.node_id;
-        Ok(Arc::new(Self { node_id, replica, raft, proposer, log, snapshots, progress_interval, stop, tasks }))
+        let store = Self::launch(options, None, metrics).await?;
+        store.ready(START_TIMEOUT).await?;
+        Ok(store)
     }
 
-    /// Stops serving: watches end, later calls fail, and when it returns nothing of the store runs any more.
+    /// Opens or creates a replica of a group. It serves once [`Embedded::ready`] returns; for that, the transports of the
+    /// others must be able to reach [`Embedded::receiver`].
+    pub async fn start(
+        options: Options,
+        transport: Arc<dyn Transport>,
+        metrics: Metrics,
+    ) -> std::result::Result<Arc<Self>, OpenError> {
+        Self::launch(options, Some(transport), metrics).await
+    }
+
+    async fn launch(
+        options: Options,
+        transport: Option<Arc<dyn Transport>>,
+        metrics: Metrics,
+    ) -> std::result::Result<Arc<Self>, OpenError> {
+        let Options { dir, member, start, timing, .. } = options.clone();
+        let seed = options.seed.unwrap_or_else(rand::random);
+        let log = LogStore::open(&dir, options.segment_bytes, metrics.clone())?;
+        let snapshots = SnapshotDir::open(dir.join("snapshot"))?;
+        let replica = Arc::new(Replica::new(member.id, rand::random(), metrics.clone()));
+        restore(&replica, &snapshots, &log)?;
+        let has_transport = transport.is_some();
+        let peers = Peers::new(member.id, transport.unwrap_or_else(|| Arc::new(NoPeers)), log.cluster_id());
+        let machine = Machine { replica: Arc::clone(&replica), snapshots: snapshots.clone() };
+        let config = Arc::new(timing.config().validate().map_err(raft_failed)?);
+        let network = Network { peers: peers.clone() };
+        let raft = Raft::new(member.id, config, network, log.clone(), machine).await.map_err(raft_failed)?;
+
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let leaders = Leaders::new(member.id, &raft);
+        let (reads, asker) = read_index::channel(&raft, &peers);
+        let (intake, composer) = intake::channel(&raft, &metrics);
+        let (proposer, batcher) = propose::channel(Arc::clone(&replica), &raft, &peers, intake.clone(), tasks.clone());
+        let leadership =
+            Leadership::new(raft.clone(), Arc::clone(&replica), reads.clone(), intake.clone(), peers.clone());
+        let transfer = Transfer {
+            raft: raft.clone(),
+            peers: peers.clone(),
+            leaders: leaders.clone(),
+            intake: intake.clone(),
+            timing,
+        };
+        let members = Members {
+            raft: raft.clone(),
+            replica: Arc::clone(&replica),
+            peers: peers.clone(),
+            leaders: leaders.clone(),
+            transfer: transfer.clone(),
+        };
+        let starter =
+            Starter { member: member.clone(), start, raft: raft.clone(), log: log.clone(), peers: peers.clone() };
+        let election = Election::new(peers.clone(), raft.clone(), log.clone(), timing);
+        let receiver = Receiver {
+            parts: Arc::new(Parts {
+                peers: peers.clone(),
+                raft: raft.clone(),
+                election: Arc::clone(&election),
+                snapshots: SnapshotReceiver::new(raft.clone(), tasks.clone()),
+                reads: reads.clone(),
+                intake: intake.clone(),
+                leadership: leadership.clone(),
+                members: members.clone(),
+                transfer: transfer.clone(),
+                starter: starter.clone(),
+            }),
+        };
+        tasks.spawn(asker.run(stop.clone()));
+        tasks.spawn(composer.run(stop.clone()));
+        tasks.spawn(batcher.run(stop.clone()));
+        tasks.spawn(election.run(seed, stop.clone()));
+        tasks.spawn(leadership.clone().run(stop.clone()));
+        tasks.spawn(members.clone().tend(stop.clone()));
+        tasks.spawn(upkeep::expire_leases(Arc::clone(&replica), leadership.clone(), stop.clone()));
+        tasks.spawn(retention::run(Arc::clone(&replica), leadership.clone(), options.retention, stop.clone()));
+        let log_bytes = options.snapshot_log_bytes;
+        tasks.spawn(upkeep::bound_log(Arc::clone(&replica), raft.clone(), log.clone(), log_bytes, stop.clone()));
+        let (readiness, ready) = watch::channel(None);
+        let (entering, known) = (Arc::clone(&replica), members.clone());
+        let (confirmed, stopped, own) = (reads.clone(), stop.clone(), member.clone());
+        tasks.spawn(async move {
+            let entered = enter(&starter, &confirmed, &entering, seed, &stopped).await;
+            let is_in = entered.is_ok();
+            readiness.send_replace(Some(entered));
+            if is_in {
+                publish(&own, &entering, &known, &stopped).await;
+            }
+        });
+        tasks.close();
+        let lease_calls = LeaseCalls { peers: peers.clone(), leaders, leadership: leadership.clone() };
+        let progress_interval = options.progress_interval;
+        Ok(Arc::new(Self {
+            member,
+            has_transport,
+            replica,
+            raft,
+            peers,
+            proposer,
+            reads,
+            leadership,
+            lease_calls,
+            members,
+            transfer,
+            receiver,
+            log,
+            snapshots,
+            progress_interval,
+            ready,
+            stop,
+            tasks,
+        }))
+    }
+
+    /// Waits until this replica belongs to a group and has seen all that was acknowledged before.
+    pub async fn ready(&self, timeout: Duration) -> std::result::Result<(), OpenError> {
+        let mut ready = self.ready.clone();
+        let entered = tokio::time::timeout(timeout, ready.wait_for(Option::is_some)).await;
+        match entered.map(|entered| entered.ok().and_then(|entered| entered.clone())) {
+            Ok(Some(entered)) => entered.map_err(OpenError::from),
+            Ok(None) => Err(StartError::Failed { reason: "it was stopped".to_owned() }.into()),
+            Err(_) => Err(OpenError::NotReady { timeout }),
+        }
+    }
+
+    /// Where the calls of other replicas are served.
+    pub fn receiver(&self) -> Receiver {
+        self.receiver.clone()
+    }
+
+    /// Stops serving: leadership is handed over, watches end, later calls fail, and when it returns nothing of the store
+    /// runs any more.
     pub async fn shutdown(&self) {
+        if !self.stop.is_cancelled()
+            && let Some(successor) = self.transfer.successor()
+        {
+            let handed = tokio::time::timeout(HAND_OVER_TIMEOUT, self.transfer.hand_over(successor)).await;
+            tracing::info!(successor, handed = ?handed.ok(), "leadership handed over before the end");
+        }
         self.stop.cancel();
         self.tasks.wait().await;
         if let Err(error) = self.raft.shutdown().await {
@@ -156,32 +281,6 @@ impl Embedded {
     pub async fn snapshot(&self) -> Result<()> {
         self.raft.trigger().snapshot().await.map_err(|fatal| Error::Failed { reason: fatal.to_string() })
     }
-
-    /// Sees to it that what this replica has applied is not older than the call.
-    ///
-    /// The only voter of a group needs to ask nobody: a write is acknowledged after it was applied here, and nobody else
-    /// can have acknowledged one.
-    async fn catch_up(&self) -> Result<()> {
-        if self.replica.voters() <= 1 {
-            return Ok(());
-        }
-        self.raft.ensure_linearizable().await.map(drop).map_err(|error| {
-            tracing::debug!(%error, "linearizable read refused");
-            Error::NoLeader
-        })
-    }
-
-    /// Why the only member of a group cannot be changed.
-    fn refuse_alone(&self, id: NodeId, known: MemberError) -> Error {
-        if id == self.node_id { known.into() } else { MemberError::NotFound.into() }
-    }
-
-    async fn propose(&self, command: Command) -> Result<Response> {
-        if self.stop.is_cancelled() {
-            return Err(Error::Stopped);
-        }
-        self.proposer.propose(command).await
-    }
 }
 
 impl Drop for Embedded {
@@ -195,230 +294,69 @@ fn raft_failed(error: impl std::fmt::Display) -> OpenError {
     OpenError::Raft { reason: error.to_string() }
 }
 
-async fn start_raft(id: NodeId, log: LogStore, machine: Machine) -> std::result::Result<Raft, OpenError> {
-    let config = openraft::Config {
-        cluster_name: "isthmus".to_owned(),
-        heartbeat_interval: 300,
-        election_timeout_min: 1000,
-        election_timeout_max: 2000,
-        // Snapshots are asked for by size, see upkeep.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: LOGS_BEFORE_SNAPSHOT,
-        ..openraft::Config::default()
+/// Loads the newest snapshot. The log must go on from there.
+fn restore(replica: &Replica, snapshots: &SnapshotDir, log: &LogStore) -> std::result::Result<(), OpenError> {
+    let snapshot = snapshots.load()?;
+    let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id).map(|log_id| log_id.index);
+    if let Some(snapshot) = snapshot {
+        replica.restore(snapshot);
+    }
+    match log.purged().map(|log_id| log_id.index) {
+        Some(purged) if covered.is_none_or(|covered| covered < purged) => {
+            Err(OpenError::SnapshotMissing { purged, snapshot: covered.unwrap_or(0) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gets into the group, and up to date once.
+async fn enter(
+    starter: &Starter,
+    reads: &ReadIndex,
+    replica: &Replica,
+    seed: u64,
+    stop: &CancellationToken,
+) -> std::result::Result<(), StartError> {
+    starter.run(seed, stop).await?;
+    let caught_up = async {
+        loop {
+            match reads.confirm().await {
+                Ok(index) => replica.applied(index).await,
+                Err(Error::Failed { reason }) => return Err(StartError::Failed { reason }),
+                Err(error) => {
+                    tracing::info!(%error, "still waiting for a leader");
+                    continue;
+                }
+            }
+            if replica.cluster_id() != 0 {
+                return Ok(());
+            }
+            // The first leader has still to number the group.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     };
-    let config = Arc::new(config.validate().map_err(raft_failed)?);
-    let raft = Raft::new(id, config, NoPeers, log, machine).await.map_err(raft_failed)?;
-    if raft.is_initialized().await.map_err(raft_failed)? {
-        // The only voter need not wait for silence before it stands for election.
-        raft.trigger().elect().await.map_err(raft_failed)?;
-    } else {
-        raft.initialize(BTreeMap::from([(id, Peer::default())])).await.map_err(raft_failed)?;
+    tokio::select! {
+        () = stop.cancelled() => Err(StartError::Failed { reason: "it was stopped".to_owned() }),
+        caught_up = caught_up => caught_up,
     }
-    Ok(raft)
 }
 
-/// Waits until this replica leads and has applied its whole log.
-async fn await_applied(raft: &Raft, id: NodeId) -> std::result::Result<(), OpenError> {
-    let leads = |metrics: &openraft::RaftMetrics<NodeId, Peer>| {
-        metrics.state == ServerState::Leader
-            && metrics.current_leader == Some(id)
-            && metrics.last_applied.map(|log_id| log_id.index) == metrics.last_log_index
-    };
-    let waited = raft.wait(Some(START_TIMEOUT)).metrics(leads, "leader with an applied log").await;
-    waited.map(drop).map_err(|error| OpenError::NotReady { reason: error.to_string() })
-}
-
-/// Gives a new store its number, through the log, so that every replica will have the same.
-async fn found_cluster(raft: &Raft, replica: &Replica) -> std::result::Result<(), OpenError> {
-    let cluster_id = loop {
-        let id: u64 = rand::random();
-        if id != 0 {
-            break id;
+/// Tells the group what this replica is called and where its clients find it, if that has changed.
+async fn publish(own: &Member, replica: &Replica, members: &Members, stop: &CancellationToken) {
+    let known = replica.members().into_iter().find(|member| member.id == own.id);
+    let differs = |known: &Member| known.name != own.name || known.client_urls != own.client_urls;
+    while known.as_ref().is_some_and(differs) {
+        let change = MemberChange::Publish { id: own.id, name: own.name.clone(), client_urls: own.client_urls.clone() };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            published = members.change(change) => match published {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "name and addresses cannot be published now, trying again"),
+            },
         }
-    };
-    let proposal = Proposal { content: Content::Genesis { cluster_id }, waiters: Waiters::default() };
-    raft.client_write_ff(proposal).await.map_err(raft_failed)?;
-    let waited = raft.wait(Some(START_TIMEOUT)).metrics(|_| replica.cluster_id() != 0, "the store's number").await;
-    waited.map(drop).map_err(|error| OpenError::NotReady { reason: error.to_string() })
-}
-
-fn unexpected(response: &Response) -> Error {
-    Error::Failed { reason: format!("the state machine answered another command: {response:?}") }
-}
-
-impl Store for Embedded {
-    fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
-        async move {
-            if !request.serializable {
-                self.catch_up().await?;
-            }
-            Ok(self.replica.state.read().mvcc.range(&request)?)
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
-        .boxed()
-    }
-
-    fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
-        async move {
-            request.check()?;
-            match self.propose(Command::Put(request)).await? {
-                Response::Put(response) => Ok(response),
-                other => Err(unexpected(&other)),
-            }
-        }
-        .boxed()
-    }
-
-    fn delete_range(&self, request: DeleteRangeRequest) -> BoxFuture<'_, Result<DeleteRangeResponse>> {
-        async move {
-            match self.propose(Command::DeleteRange(request)).await? {
-                Response::DeleteRange(response) => Ok(response),
-                other => Err(unexpected(&other)),
-            }
-        }
-        .boxed()
-    }
-
-    fn txn(&self, request: TxnRequest) -> BoxFuture<'_, Result<TxnResponse>> {
-        async move {
-            request.check(MAX_TXN_OPS)?;
-            if request.is_read_only() {
-                self.catch_up().await?;
-                return Ok(self.replica.state.read().mvcc.read_txn(&request)?);
-            }
-            match self.propose(Command::Txn(request)).await? {
-                Response::Txn(response) => Ok(response),
-                other => Err(unexpected(&other)),
-            }
-        }
-        .boxed()
-    }
-
-    fn compact(&self, revision: i64) -> BoxFuture<'_, Result<i64>> {
-        async move {
-            match self.propose(Command::Compact { revision }).await? {
-                Response::Compact { revision } => Ok(revision),
-                other => Err(unexpected(&other)),
-            }
-        }
-        .boxed()
-    }
-
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watcher>> {
-        async move {
-            if self.stop.is_cancelled() {
-                return Err(Error::Stopped);
-            }
-            Ok(watch::start(&self.replica, request, self.progress_interval, self.stop.clone()))
-        }
-        .boxed()
-    }
-
-    fn lease_grant(&self, id: LeaseId, ttl: i64) -> BoxFuture<'_, Result<LeaseGranted>> {
-        async move {
-            match self.propose(Command::LeaseGrant { id, ttl }).await? {
-                Response::LeaseGrant(granted) => Ok(granted),
-                other => Err(unexpected(&other)),
-            }
-        }
-        .boxed()
-    }
-
-    fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<i64>> {
-        async move {
-            match self.propose(Command::LeaseRevoke { id }).await? {
-                Response::LeaseRevoke { revision } => Ok(revision),
-                other => Err(unexpected(&other)),
-            }
-        }
-        .boxed()
-    }
-
-    fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<i64>> {
-        let renewed = self.replica.leases.renew(id).ok_or(Error::Refused(mesh_store_mvcc::Error::LeaseNotFound));
-        async move { renewed }.boxed()
-    }
-
-    fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> BoxFuture<'_, Result<LeaseTimeToLive>> {
-        async move {
-            self.catch_up().await?;
-            let state = self.replica.state.read();
-            let Some(granted_ttl) = state.mvcc.lease_ttl(id) else {
-                return Ok(LeaseTimeToLive { id, ttl: -1, ..LeaseTimeToLive::default() });
-            };
-            let keys = if keys { state.mvcc.lease_keys(id).unwrap_or_default() } else { Vec::new() };
-            drop(state);
-            let left = self.replica.leases.remaining(id).unwrap_or_default();
-            let ttl = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-            Ok(LeaseTimeToLive { id, ttl, granted_ttl, keys })
-        }
-        .boxed()
-    }
-
-    fn lease_list(&self) -> BoxFuture<'_, Result<Vec<LeaseId>>> {
-        async move {
-            self.catch_up().await?;
-            let mut leases: Vec<LeaseId> = self.replica.state.read().mvcc.leases().map(|(id, _)| id).collect();
-            leases.sort_by_cached_key(|id| self.replica.leases.deadline(*id));
-            Ok(leases)
-        }
-        .boxed()
-    }
-
-    fn status(&self) -> BoxFuture<'_, Result<Status>> {
-        async move {
-            let raft = self.raft.metrics().borrow().clone();
-            let snapshot = self.snapshots.newest().ok().flatten().and_then(|path| fs::metadata(path).ok());
-            let state = self.replica.state.read();
-            Ok(Status {
-                revision: state.mvcc.revision(),
-                compact_revision: state.mvcc.compact_revision(),
-                leader: raft.current_leader.unwrap_or(0),
-                raft_index: raft.last_log_index.unwrap_or(0),
-                raft_applied_index: state.last.map_or(0, |log_id| log_id.index),
-                db_size: self.log.bytes().0 + snapshot.map_or(0, |file| file.len()),
-                db_size_in_use: state.mvcc.bytes_in_use() as u64,
-                keys: state.mvcc.key_count() as u64,
-                is_learner: raft.state == ServerState::Learner,
-            })
-        }
-        .boxed()
-    }
-
-    fn members(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Member>>> {
-        async move {
-            if linearizable {
-                self.catch_up().await?;
-            }
-            Ok(self.replica.members())
-        }
-        .boxed()
-    }
-
-    fn member_add(&self, _: Member) -> BoxFuture<'_, Result<Member>> {
-        async move { Err(MemberError::Alone.into()) }.boxed()
-    }
-
-    fn member_remove(&self, id: u64) -> BoxFuture<'_, Result<Vec<Member>>> {
-        async move { Err(self.refuse_alone(id, MemberError::NotEnoughStarted)) }.boxed()
-    }
-
-    fn member_promote(&self, id: u64) -> BoxFuture<'_, Result<Vec<Member>>> {
-        async move { Err(self.refuse_alone(id, MemberError::NotLearner)) }.boxed()
-    }
-
-    fn member_update(&self, id: u64, _: Vec<String>) -> BoxFuture<'_, Result<Vec<Member>>> {
-        async move { Err(self.refuse_alone(id, MemberError::Alone)) }.boxed()
-    }
-
-    fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>> {
-        async move { if to == self.node_id { Ok(()) } else { Err(MemberError::BadTransferee.into()) } }.boxed()
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { cluster_id: self.replica.cluster_id(), member_id: self.node_id, raft_term: self.replica.term() }
-    }
-
-    fn revision(&self) -> i64 {
-        self.replica.revision()
     }
 }

@@ -3,11 +3,12 @@
 //! Deadlines live in memory only: after a restart every lease gets its full time again, as after a change of leader.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesh_store_mvcc::LeaseId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct LeaseClock {
@@ -89,7 +90,7 @@ impl LeaseClock {
                 return id;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = tokio::time::sleep_until(deadline) => {}
                 () = self.changed.notified() => {}
             }
         }

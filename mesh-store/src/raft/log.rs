@@ -128,6 +128,11 @@ impl Log {
         self.first + self.places.len() as u64
     }
 
+    /// The index of the first entry that is kept, if any is.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
@@ -137,9 +142,23 @@ impl Log {
         self.segments.iter().map(Segment::size).sum()
     }
 
-    /// Bytes of the entries that are kept.
-    pub(crate) fn live_bytes(&self) -> u64 {
-        self.places.iter().map(|place| u64::from(place.len)).sum()
+    /// Bytes of the entries from `index` on.
+    pub(crate) fn bytes_from(&self, index: u64) -> u64 {
+        let skip = usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.places.iter().skip(skip).map(|place| u64::from(place.len)).sum()
+    }
+
+    /// The entries from the answer on, up to and including `last`, take no more than `bytes`.
+    pub(crate) fn last_within(&self, last: u64, bytes: u64) -> u64 {
+        let kept = usize::try_from((last + 1).saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.places.len());
+        let mut left = bytes;
+        let mut from = self.first + kept as u64;
+        for place in self.places.range(..kept).rev() {
+            let Some(rest) = left.checked_sub(u64::from(place.len)) else { break };
+            left = rest;
+            from -= 1;
+        }
+        from
     }
 
     /// Appends consecutive entries and makes them durable with one sync. Each payload is written by its `write`.

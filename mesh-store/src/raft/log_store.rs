@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogId as _, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogId as _, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -23,6 +23,10 @@ use crate::metrics::Metrics;
 
 /// Entries kept in memory for the state machine to apply; older ones are read back from disk.
 const RECENT_ENTRIES: usize = 1024;
+/// Entries looked at a time while a message for another replica is put together.
+const ENTRIES_PER_READ: u64 = 16;
+/// Entries of about so many bytes travel to another replica in one message; a single larger one travels alone.
+const BYTES_PER_MESSAGE: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogStoreError {
@@ -88,10 +92,44 @@ impl LogStore {
         self.shared.files.lock().meta.meta.purged
     }
 
-    /// Bytes on disk, and those of them that belong to entries that are kept.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
+    pub(crate) fn cluster_id(&self) -> u64 {
+        self.shared.files.lock().meta.meta.cluster_id
+    }
+
+    pub(crate) async fn save_cluster_id(&self, cluster_id: u64) -> io::Result<()> {
+        self.change(move |files| {
+            let meta = Meta { cluster_id, ..files.meta.meta.clone() };
+            files.meta.save(meta)
+        })
+        .await
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.shared.files.lock().log.disk_bytes()
+    }
+
+    /// Bytes of the entries behind a snapshot that covers everything up to `covered`.
+    pub(crate) fn bytes_after(&self, covered: Option<u64>) -> u64 {
+        self.shared.files.lock().log.bytes_from(covered.map_or(0, |covered| covered + 1))
+    }
+
+    /// The last entry that is not needed any more when a snapshot covers everything up to `covered` and so many bytes
+    /// before that are kept; `None` if all are.
+    pub(crate) fn purgeable(&self, covered: u64, keep: u64) -> Option<u64> {
         let files = self.shared.files.lock();
-        (files.log.disk_bytes(), files.log.live_bytes())
+        let from = files.log.last_within(covered, keep);
+        (!files.log.is_empty() && from > files.log.first()).then(|| from - 1)
+    }
+
+    /// Where the log ends, as far as it is written.
+    pub(crate) fn last_log_id(&self) -> Option<LogId> {
+        if let Some(entry) = self.shared.recent.lock().back() {
+            return Some(entry.log_id);
+        }
+        let files = self.shared.files.lock();
+        let last = files.log.next().checked_sub(1).and_then(|last| files.log.read(last, last + 1).ok());
+        let entry = last.and_then(|payloads| decode(payloads.first()?).ok());
+        entry.map(|entry| entry.log_id).or(files.meta.meta.purged)
     }
 
     async fn change(&self, change: impl FnOnce(&mut Files) -> io::Result<()> + Send + 'static) -> io::Result<()> {
@@ -207,6 +245,35 @@ impl RaftLogReader<TypeConfig> for LogStore {
         }
         self.read(from, until).map_err(|error| StorageIoError::read_logs(&error).into())
     }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut next = start;
+        while next < end && bytes < BYTES_PER_MESSAGE {
+            // A few at a time: what does not fit into the message is not read from disk.
+            let some = self.try_get_log_entries(next..end.min(next + ENTRIES_PER_READ)).await?;
+            if some.is_empty() {
+                break;
+            }
+            for entry in some {
+                if bytes >= BYTES_PER_MESSAGE {
+                    break;
+                }
+                bytes += weight(&entry);
+                next += 1;
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn weight(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.weight(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {
@@ -250,6 +317,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
+        for entry in &entries {
+            if let EntryPayload::Normal(proposal) = &entry.payload {
+                proposal.slot.note_logged();
+            }
+        }
         self.shared.remember(&entries);
         let sent = self.shared.jobs.send(Job::Append { entries, done });
         sent.ok().ok_or_else(|| StorageIoError::write_logs(&gone()).into())

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::replica::Replica;
 use super::snapshot::{self, Snapshot, SnapshotDir, SnapshotError};
-use super::types::{Entry, LogId, Membership, Outcome, SnapshotMeta, StorageError, StorageIoError, TypeConfig};
+use super::types::{Entry, LogId, Membership, SnapshotMeta, StorageError, StorageIoError, TypeConfig};
 
 #[derive(Clone)]
 pub(crate) struct Machine {
@@ -26,7 +26,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok((state.last, state.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<()>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -50,11 +50,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut bytes = Vec::new();
         received.rewind().await.map_err(|error| unread(&error))?;
         received.read_to_end(&mut bytes).await.map_err(|error| unread(&error))?;
-        let snapshot = snapshot::parse(&bytes).map_err(|reason| unread(&io::Error::other(reason)))?;
-        let snapshot = Snapshot { meta: meta.clone(), ..snapshot };
-        self.snapshots.save(&snapshot).map_err(|error| StorageIoError::write_snapshot(signature.clone(), &error))?;
-        self.replica.restore(snapshot);
-        Ok(())
+        let (machine, meta) = (self.clone(), meta.clone());
+        let installed = tokio::task::spawn_blocking(move || {
+            let snapshot = snapshot::parse(&bytes).map_err(io::Error::other)?;
+            let snapshot = Snapshot { meta, ..snapshot };
+            machine.snapshots.save(&snapshot).map_err(io::Error::other)?;
+            machine.replica.restore(snapshot);
+            Ok::<_, io::Error>(())
+        });
+        let installed = installed.await.map_err(io::Error::other).flatten();
+        installed.map_err(|error| StorageIoError::write_snapshot(signature, &error).into())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot<TypeConfig>>, StorageError> {

@@ -1,4 +1,4 @@
-//! The few facts about the log that must outlive a crash but are not in it: the vote, and what was purged.
+//! The few facts that must outlive a crash but are not in the log: the vote, what was purged, and the group's number.
 //!
 //! One small file, replaced as a whole (write, sync, rename, sync the folder), so that it is always either old or new.
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{LogId, Vote};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
@@ -26,6 +26,8 @@ pub enum MetaError {
 pub(crate) struct Meta {
     pub(crate) vote: Option<Vote>,
     pub(crate) purged: Option<LogId>,
+    /// The number of the group that this replica belongs to; 0 before it belongs to one.
+    pub(crate) cluster_id: u64,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = MetaFile::open(dir.path()).unwrap();
         assert_eq!(file.meta, Meta::default());
-        let meta = Meta { vote: Some(Vote::new(3, 1)), purged: None };
+        let meta = Meta { vote: Some(Vote::new(3, 1)), purged: None, cluster_id: 7 };
         file.save(meta.clone()).unwrap();
         assert_eq!(MetaFile::open(dir.path()).unwrap().meta, meta);
 

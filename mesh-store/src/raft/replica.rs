@@ -8,10 +8,13 @@ use std::time::Instant;
 use mesh_store_mvcc::{Command, Response, State};
 use openraft::EntryPayload;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::lease_clock::LeaseClock;
+use super::sessions::Sessions;
 use super::snapshot::Snapshot;
-use super::types::{CommandResult, Content, Entry, LogId, Membership, Outcome, SnapshotMeta};
+use super::tickets::Tickets;
+use super::types::{CommandResult, Content, Entry, LogId, Membership, NodeId, Origin, Part, SnapshotMeta, Ticket};
 use super::watch_hub::WatchHub;
 use crate::backend::Member;
 use crate::metrics::Metrics;
@@ -26,6 +29,7 @@ pub(crate) struct Applied {
     pub(crate) cluster_id: u64,
     pub(crate) last: Option<LogId>,
     pub(crate) membership: Membership,
+    pub(crate) sessions: Sessions,
 }
 
 /// Changed only by openraft's state machine task; read by everyone.
@@ -33,7 +37,10 @@ pub(crate) struct Replica {
     pub(crate) state: RwLock<Applied>,
     pub(crate) hub: Arc<WatchHub>,
     pub(crate) leases: LeaseClock,
+    pub(crate) tickets: Tickets,
     pub(crate) metrics: Metrics,
+    /// The index of the last entry applied, for those who wait for one.
+    applied: watch::Sender<u64>,
     /// Copies of what `state` holds, for readers that need nothing else.
     revision: AtomicI64,
     cluster_id: AtomicU64,
@@ -41,13 +48,16 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    /// `boot` is a number that no earlier run of this replica has used.
+    pub(crate) fn new(id: NodeId, boot: u64, metrics: Metrics) -> Self {
         let state = Applied::default();
         let revision = AtomicI64::new(state.mvcc.revision());
         Self {
             state: RwLock::new(state),
             hub: Arc::default(),
             leases: LeaseClock::default(),
+            tickets: Tickets::new(id, boot),
+            applied: watch::channel(0).0,
             metrics,
             revision,
             cluster_id: AtomicU64::new(0),
@@ -67,8 +77,17 @@ impl Replica {
         self.term.load(Ordering::Acquire)
     }
 
-    pub(crate) fn voters(&self) -> usize {
-        self.state.read().membership.membership().voter_ids().count()
+    /// Waits until this entry is applied here.
+    pub(crate) async fn applied(&self, index: u64) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives as long as `self`.
+        drop(applied.wait_for(|applied| *applied >= index).await);
+    }
+
+    /// Gives every lease its full time again.
+    pub(crate) fn restart_leases(&self) {
+        let state = self.state.read();
+        self.leases.reset(state.mvcc.leases());
     }
 
     /// The replicas of the group as applied here, in order of their ids.
@@ -80,29 +99,47 @@ impl Replica {
     }
 
     /// Applies one log entry and answers the clients that wait for it.
-    pub(crate) fn apply(&self, entry: Entry) -> Outcome {
+    pub(crate) fn apply(&self, entry: Entry) {
         let started = Instant::now();
-        let results = match entry.payload {
-            EntryPayload::Blank => Vec::new(),
+        let mut answers = Vec::new();
+        match entry.payload {
+            EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
                 self.state.write().membership = Membership::new(Some(entry.log_id), membership);
-                Vec::new()
             }
-            EntryPayload::Normal(proposal) => match proposal.content {
-                Content::Genesis { cluster_id } => {
-                    self.found(cluster_id);
-                    Vec::new()
+            EntryPayload::Normal(proposal) => {
+                match proposal.content {
+                    Content::Genesis { cluster_id } => self.found(cluster_id),
+                    Content::Parts(parts) => {
+                        for part in parts.iter() {
+                            answers.extend(self.apply_part(part, entry.log_id.leader_id.term));
+                        }
+                        self.metrics.apply_seconds.observe(started.elapsed().as_secs_f64());
+                    }
                 }
-                Content::Commands(commands) => {
-                    let results = self.apply_commands(&commands);
-                    self.settle(entry.log_id);
-                    self.metrics.apply_seconds.observe(started.elapsed().as_secs_f64());
-                    return Outcome { results: proposal.waiters.complete(results).unwrap_or_default() };
-                }
-            },
-        };
+                proposal.slot.release();
+            }
+        }
         self.settle(entry.log_id);
-        Outcome { results }
+        for (ticket, results) in answers {
+            self.tickets.complete(&ticket, results);
+        }
+    }
+
+    /// Executes a part, unless it was before, or is void. `term` is the one of its entry.
+    fn apply_part(&self, part: &Part, term: u64) -> Option<(Ticket, Vec<CommandResult>)> {
+        match part.origin {
+            Origin::Clients(ticket) => {
+                let first = self.state.write().sessions.admit(&ticket);
+                first.then(|| (ticket, self.apply_commands(&part.commands)))
+            }
+            Origin::Leader { term: decided } => {
+                if decided == term {
+                    self.apply_commands(&part.commands);
+                }
+                None
+            }
+        }
     }
 
     fn settle(&self, log_id: LogId) {
@@ -113,6 +150,7 @@ impl Replica {
         self.metrics.revision.set(state.mvcc.revision());
         drop(state);
         self.term.store(log_id.leader_id.term, Ordering::Release);
+        self.applied.send_replace(log_id.index);
     }
 
     fn apply_commands(&self, commands: &[Command]) -> Vec<CommandResult> {
@@ -136,7 +174,7 @@ impl Replica {
     fn note_lease(&self, command: &Command, result: &CommandResult) {
         match (command, result) {
             (_, Ok(Response::LeaseGrant(granted))) => self.leases.start(granted.id, granted.ttl),
-            (Command::LeaseRevoke { id }, Ok(_)) => self.leases.stop(*id),
+            (Command::LeaseRevoke { id }, _) => self.leases.stop(*id),
             (Command::Compact { revision }, Ok(_)) => {
                 self.metrics.compact_revision.set(*revision);
             }
@@ -157,25 +195,29 @@ impl Replica {
         let state = self.state.read();
         let snapshot_id = state.last.map_or_else(|| "empty".to_owned(), |log_id| log_id.to_string());
         let meta = SnapshotMeta { last_log_id: state.last, last_membership: state.membership.clone(), snapshot_id };
-        Snapshot { meta, cluster_id: state.cluster_id, image: state.mvcc.image() }
+        Snapshot { meta, cluster_id: state.cluster_id, sessions: state.sessions.clone(), image: state.mvcc.image() }
     }
 
     /// Replaces the state by a snapshot's. Every watch is rung: what it was at may be gone.
     pub(crate) fn restore(&self, snapshot: Snapshot) {
         let mvcc = State::restore(snapshot.image);
-        self.leases.reset(mvcc.leases());
+        let last = snapshot.meta.last_log_id;
         let mut state = self.state.write();
         self.revision.store(mvcc.revision(), Ordering::Release);
         self.cluster_id.store(snapshot.cluster_id, Ordering::Release);
-        let term = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.leader_id.term);
-        self.term.store(term, Ordering::Release);
+        self.term.store(last.map_or(0, |log_id| log_id.leader_id.term), Ordering::Release);
         *state = Applied {
             mvcc,
             cluster_id: snapshot.cluster_id,
             last: snapshot.meta.last_log_id,
             membership: snapshot.meta.last_membership,
+            sessions: snapshot.sessions,
         };
+        self.leases.reset(state.mvcc.leases());
+        self.tickets.skip(&state.sessions);
         self.hub.ring_all();
+        drop(state);
+        self.applied.send_replace(last.map_or(0, |log_id| log_id.index));
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesh_store_mvcc::Command;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::propose::Proposer;
+use super::leadership::Leadership;
 use super::replica::Replica;
 
 /// Compaction is done in steps of at most so many revisions, so that none takes long under the state's lock.
@@ -54,7 +55,8 @@ impl Ages {
     }
 }
 
-pub(crate) async fn run(replica: Arc<Replica>, proposer: Proposer, retention: Retention, stop: CancellationToken) {
+/// Every replica notes the ages, the leader compacts.
+pub(crate) async fn run(replica: Arc<Replica>, leadership: Leadership, retention: Retention, stop: CancellationToken) {
     let mut ages = Ages::new(retention);
     let mut tick = tokio::time::interval(SAMPLE_EVERY);
     loop {
@@ -66,11 +68,12 @@ pub(crate) async fn run(replica: Arc<Replica>, proposer: Proposer, retention: Re
         loop {
             let compacted = replica.state.read().mvcc.compact_revision();
             let revision = target.min(compacted.max(1) + STEP);
-            if revision <= compacted || stop.is_cancelled() {
+            let term = leadership.term();
+            if revision <= compacted || term == 0 || stop.is_cancelled() {
                 break;
             }
-            if let Err(error) = proposer.propose(Command::Compact { revision }).await {
-                tracing::warn!(%error, revision, "history cannot be compacted now, trying again later");
+            if let Err(refusal) = leadership.decide(term, Command::Compact { revision }).await {
+                tracing::warn!(%refusal, revision, "history cannot be compacted now, trying again later");
                 break;
             }
         }

@@ -12,9 +12,10 @@ use mesh_store_mvcc::Image;
 use serde::{Deserialize, Serialize};
 
 use super::meta::replace;
+use super::sessions::Sessions;
 use super::types::SnapshotMeta;
 
-const MAGIC: &[u8; 8] = b"ISTHSNP1";
+const MAGIC: &[u8; 8] = b"ISTHSNP2";
 const HEAD: usize = 20;
 /// Where a snapshot from another replica is received.
 const INCOMING: &str = "incoming.tmp";
@@ -32,6 +33,7 @@ pub enum SnapshotError {
 pub(crate) struct Snapshot {
     pub(crate) meta: SnapshotMeta,
     pub(crate) cluster_id: u64,
+    pub(crate) sessions: Sessions,
     pub(crate) image: Image,
 }
 

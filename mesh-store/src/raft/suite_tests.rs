@@ -18,7 +18,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for InTempDi
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(dir.path(), 64 * 1024, Metrics::detached()).unwrap();
         let snapshots = SnapshotDir::open(dir.path().join("snapshot")).unwrap();
-        let replica = Arc::new(Replica::new(Metrics::detached()));
+        let replica = Arc::new(Replica::new(1, 1, Metrics::detached()));
         Ok((dir, log, Machine { replica, snapshots }))
     }
 }

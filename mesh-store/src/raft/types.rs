@@ -1,27 +1,40 @@
 //! openraft's type parameters for this store, and what travels through the log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh_store_mvcc::{Command, Response};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::backend::{Error, Member};
+use crate::backend::Member;
 
 pub(crate) type NodeId = u64;
 
 openraft::declare_raft_types!(
     pub(crate) TypeConfig:
         D = Proposal,
-        R = Outcome,
+        R = (),
         NodeId = NodeId,
         Node = Peer,
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = tokio::fs::File,
-        Responder = Answer,
         AsyncRuntime = openraft::TokioRuntime,
 );
+
+pub(crate) type Entry = openraft::Entry<TypeConfig>;
+pub(crate) type LogId = openraft::LogId<NodeId>;
+pub(crate) type Vote = openraft::Vote<NodeId>;
+pub(crate) type StorageError = openraft::StorageError<NodeId>;
+pub(crate) type StorageIoError = openraft::StorageIOError<NodeId>;
+pub(crate) type Membership = openraft::StoredMembership<NodeId, Peer>;
+pub(crate) type RaftMetrics = openraft::RaftMetrics<NodeId, Peer>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Peer>;
+pub(crate) type Raft = openraft::Raft<TypeConfig>;
+
+/// The result of one command.
+pub(crate) type CommandResult = Result<Response, mesh_store_mvcc::Error>;
 
 /// What the group knows of a replica beside its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,108 +53,108 @@ impl Peer {
     }
 }
 
-pub(crate) type Entry = openraft::Entry<TypeConfig>;
-pub(crate) type LogId = openraft::LogId<NodeId>;
-pub(crate) type Vote = openraft::Vote<NodeId>;
-pub(crate) type StorageError = openraft::StorageError<NodeId>;
-pub(crate) type StorageIoError = openraft::StorageIOError<NodeId>;
-pub(crate) type Membership = openraft::StoredMembership<NodeId, Peer>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Peer>;
-pub(crate) type Raft = openraft::Raft<TypeConfig>;
+impl From<Member> for Peer {
+    fn from(member: Member) -> Self {
+        let Member { name, peer_urls, client_urls, is_learner, .. } = member;
+        Self { name, urls: peer_urls, client_urls, promote: !is_learner }
+    }
+}
 
-/// The result of one command.
-pub(crate) type CommandResult = Result<Response, mesh_store_mvcc::Error>;
-
-/// One log entry: the commands of as many clients as were waiting when it was made.
+/// One log entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Proposal {
     pub(crate) content: Content,
     #[serde(skip)]
-    pub(crate) waiters: Waiters,
+    pub(crate) slot: Slot,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Content {
-    /// The first entry of a new store gives it its number. Later ones change nothing.
-    Genesis {
-        cluster_id: u64,
-    },
-    Commands(Arc<[Command]>),
+    /// Gives a new store its number. Later ones change nothing.
+    Genesis { cluster_id: u64 },
+    /// The commands of as many clients, of as many replicas, as were waiting when the entry was made.
+    Parts(Arc<[Part]>),
 }
 
-/// The results of one entry, when nobody on this replica waited inside the entry itself.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    #[serde(skip)]
-    pub(crate) results: Vec<CommandResult>,
+impl Proposal {
+    pub(crate) fn new(content: Content) -> Self {
+        Self { content, slot: Slot::default() }
+    }
+
+    /// Roughly the bytes it takes in a message.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.content {
+            Content::Genesis { .. } => 16,
+            Content::Parts(parts) => parts.iter().map(Part::weight).sum(),
+        }
+    }
 }
 
-/// The clients that wait for an entry. Whoever gets to it first answers them: the state machine, right after applying
-/// (openraft would answer only when its core, which may be waiting for the disk by then, comes round), or [`Answer`].
+/// Commands that one replica brought.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) origin: Origin,
+    pub(crate) commands: Arc<[Command]>,
+}
+
+impl Part {
+    pub(crate) fn weight(&self) -> usize {
+        self.commands.iter().map(Command::weight).sum()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    /// Clients of a replica, which waits for the part under this ticket and may bring it several times.
+    Clients(Ticket),
+    /// A decision of the leader of this term (a lease has run out): void in an entry of any other term, because the next
+    /// leader may know better.
+    Leader { term: u64 },
+}
+
+/// Names a part for ever: it is executed once, however often it gets into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ticket {
+    pub(crate) replica: NodeId,
+    /// Which run of the replica's process; a number never used before.
+    pub(crate) boot: u64,
+    pub(crate) seq: u64,
+    /// Everything of this run below it has been answered and is not wanted any more.
+    pub(crate) answered: u64,
+}
+
+/// Room for another entry on its way to the disk; and whether this entry got as far as the log. Shared by all clones of an
+/// entry on the leader that made it, and empty everywhere else.
 #[derive(Clone, Default)]
-pub(crate) struct Waiters(Arc<Mutex<Option<Waiting>>>);
+pub(crate) struct Slot(Arc<Taken>);
 
-struct Waiting {
-    replies: Vec<oneshot::Sender<Result<Response, Error>>>,
-    /// Room for another entry on its way to the disk; given back when this one is answered.
-    _permit: OwnedSemaphorePermit,
+#[derive(Default)]
+struct Taken {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    logged: AtomicBool,
 }
 
-impl Waiters {
-    pub(crate) fn new(replies: Vec<oneshot::Sender<Result<Response, Error>>>, permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Some(Waiting { replies, _permit: permit }))))
+impl Slot {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Taken { permit: Mutex::new(Some(permit)), logged: AtomicBool::new(false) }))
     }
 
-    /// Answers all clients; hands the results back when nobody waits here (any more).
-    pub(crate) fn complete(&self, results: Vec<CommandResult>) -> Option<Vec<CommandResult>> {
-        let Some(waiting) = self.0.lock().take() else { return Some(results) };
-        for (reply, result) in waiting.replies.into_iter().zip(results) {
-            // A client that has gone away does not want its answer.
-            drop(reply.send(result.map_err(Error::from)));
-        }
-        None
+    pub(crate) fn release(&self) {
+        self.0.permit.lock().take();
     }
 
-    pub(crate) fn fail(&self, error: &Error) {
-        let Some(waiting) = self.0.lock().take() else { return };
-        for reply in waiting.replies {
-            drop(reply.send(Err(error.clone())));
-        }
+    /// From now on the entry may be committed, by this leader or a later one.
+    pub(crate) fn note_logged(&self) {
+        self.0.logged.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_logged(&self) -> bool {
+        self.0.logged.load(Ordering::Acquire)
     }
 }
 
-impl std::fmt::Debug for Waiters {
+impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Waiters")
-    }
-}
-
-/// openraft's way to answer a proposal; what matters here is that it fails the clients when there will be no answer.
-pub(crate) struct Answer {
-    waiters: Waiters,
-}
-
-impl openraft::raft::responder::Responder<TypeConfig> for Answer {
-    type Receiver = ();
-
-    fn from_app_data(proposal: Proposal) -> (Proposal, Self, ()) {
-        let waiters = proposal.waiters.clone();
-        (proposal, Self { waiters }, ())
-    }
-
-    fn send(self, result: openraft::raft::ClientWriteResult<TypeConfig>) {
-        match result {
-            Ok(response) => drop(self.waiters.complete(response.data.results)),
-            Err(error) => {
-                tracing::debug!(%error, "proposal refused by raft");
-                self.waiters.fail(&Error::NoLeader);
-            }
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.waiters.fail(&Error::Stopped);
+        f.write_str("Slot")
     }
 }
