@@ -3,14 +3,15 @@
 //! ```text
 //!  etcd clients --> etcd/ (gRPC services) --+
 //!                                           +--> trait Store (backend.rs) --> raft/ (embedded) --> mvcc
-//!  callers in this process -----------------+                                      |
-//!                                                                                  +--> log and snapshot files
+//!  callers in this process -----------------+                                      | |
+//!  other replicas --> raft_port/ (gRPC) --------------------------------------------+ +--> log and snapshot files
 //! ```
 
 pub mod backend;
 pub mod etcd;
 mod metrics;
 mod raft;
+pub mod raft_port;
 
 pub use backend::Store;
 /// The words of requests, responses and events.

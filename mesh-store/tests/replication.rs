@@ -13,6 +13,8 @@ use mesh_store::{Embedded, OpenError, Start, StartError, Store};
 
 #[path = "replication/group.rs"]
 mod group;
+#[path = "replication/raft_port.rs"]
+mod raft_port;
 
 use group::{DEADLINE, Group, member, mod_revision, put, wait_for};
 
