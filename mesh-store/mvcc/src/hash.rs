@@ -3,8 +3,11 @@
 //! It must follow etcd's own byte layout (`server/storage/mvcc/hash.go`): CRC-32C over the bucket's name and then, for every
 //! kept version in order of revision, the 17 or 18 bytes that name it and its `mvccpb.KeyValue`.
 
-use crate::keyspace::{Keyspace, Record};
-use crate::{KeyValue, Revision};
+use std::sync::Arc;
+
+use crate::Revision;
+use crate::keyspace::Keyspace;
+use crate::stored::{Record, Versions};
 
 /// The answer to HashKV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +54,18 @@ impl Crc32c {
 
 /// The hash of what is kept up to a revision, after a compaction at another.
 pub(crate) fn of(keyspace: &Keyspace, compacted: i64, upto: i64) -> u32 {
-    let newest = |records: &[Record]| -> Option<Revision> {
-        let newest = records.iter().rev().find(|record| record.kv.mod_revision <= upto)?;
-        (!newest.deleted).then(|| place(newest))
+    let newest = |records: &[Arc<Record>]| -> Option<Revision> {
+        let newest = records.iter().rev().find(|record| record.mod_revision <= upto)?;
+        (!newest.is_deletion()).then(|| newest.place())
     };
     // Of what the last compaction left, etcd counts what can be seen at `upto`; all of it, if nothing can.
-    let all = !keyspace.histories().any(|records| newest(records).is_some());
+    let all = !keyspace.histories().any(|versions| newest(versions.as_slice()).is_some());
     let mut kept = Vec::new();
-    for records in keyspace.histories() {
+    for records in keyspace.histories().map(Versions::as_slice) {
         let seen = newest(records);
         for record in records {
-            let at = place(record);
-            let is_boundary = record.deleted && at.main == compacted;
+            let at = record.place();
+            let is_boundary = record.is_deletion() && at.main == compacted;
             if at.main <= upto && (at.main > compacted || Some(at) == seen || (all && !is_boundary)) {
                 kept.push((at, record));
             }
@@ -73,16 +76,12 @@ pub(crate) fn of(keyspace: &Keyspace, compacted: i64, upto: i64) -> u32 {
     crc.write(BUCKET);
     let mut text = Vec::new();
     for (at, record) in kept {
-        name(at, record.deleted, &mut text);
+        name(at, record.is_deletion(), &mut text);
         crc.write(&text);
         encode(record, &mut text);
         crc.write(&text);
     }
     !crc.0
-}
-
-fn place(record: &Record) -> Revision {
-    Revision { main: record.kv.mod_revision, sub: record.sub }
 }
 
 /// The key under which etcd's backend holds a version.
@@ -97,17 +96,15 @@ fn name(at: Revision, deleted: bool, text: &mut Vec<u8>) {
 /// `mvccpb.KeyValue` as Go marshals it: fields in order, none that is zero. A deletion holds its key only.
 fn encode(record: &Record, text: &mut Vec<u8>) {
     text.clear();
-    let kv = &record.kv;
-    bytes(1, &kv.key, text);
-    if record.deleted {
+    bytes(1, record.key(), text);
+    if record.is_deletion() {
         return;
     }
-    let KeyValue { create_revision, mod_revision, version, lease, .. } = *kv;
-    number(2, create_revision, text);
-    number(3, mod_revision, text);
-    number(4, version, text);
-    bytes(5, &kv.value, text);
-    number(6, lease, text);
+    number(2, record.create_revision, text);
+    number(3, record.mod_revision, text);
+    number(4, record.version, text);
+    bytes(5, record.value(), text);
+    number(6, record.lease, text);
 }
 
 fn bytes(field: u8, value: &[u8], text: &mut Vec<u8>) {

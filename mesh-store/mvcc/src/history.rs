@@ -1,12 +1,12 @@
-//! The events of every revision since the last compaction: what watches are served from.
+//! The changes of every revision since the last compaction: what watches are served from.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{Event, Revision};
-
-/// The events of one revision, in the order they were made; never empty inside the history.
-pub type EventBatch = Arc<[Event]>;
+use crate::keyspace::Keyspace;
+use crate::stored::{Record, Versions};
+use crate::{Event, EventKind, KeyRange};
 
 /// Why a revision cannot be read from the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,67 +16,133 @@ pub enum HistoryError {
 }
 
 /// # Invariants
-/// Batches are contiguous: batch `i` holds exactly the events of revision `first + i`.
-#[derive(Clone, Debug)]
+/// Changes are ordered by revision, and every revision since the compaction has some.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    first: i64,
-    batches: VecDeque<EventBatch>,
+    changes: VecDeque<Arc<Record>>,
 }
 
 impl History {
-    /// An empty history whose next revision is `first`.
-    pub(crate) fn starting_at(first: i64) -> Self {
-        Self { first, batches: VecDeque::new() }
+    /// The history from revision `first` on, from the versions that are kept.
+    pub(crate) fn rebuild(keyspace: &Keyspace, first: i64) -> Self {
+        let versions = keyspace.histories().flat_map(Versions::as_slice);
+        let mut changes: Vec<Arc<Record>> = versions.filter(|record| record.mod_revision >= first).cloned().collect();
+        changes.sort_unstable_by_key(|record| record.place());
+        Self { changes: changes.into() }
     }
 
-    /// Rebuilds the history of revisions `first..=current` from their events in any order; others are left out.
-    pub(crate) fn rebuild(mut events: Vec<(Revision, Event)>, first: i64, current: i64) -> Self {
-        events.sort_by_key(|(revision, _)| *revision);
-        let mut batches: Vec<Vec<Event>> = (first..=current).map(|_| Vec::new()).collect();
-        for (revision, event) in events {
-            let batch = usize::try_from(revision.main - first).ok().and_then(|place| batches.get_mut(place));
-            if let Some(batch) = batch {
-                batch.push(event);
-            }
-        }
-        Self { first, batches: batches.into_iter().map(EventBatch::from).collect() }
+    pub(crate) fn push(&mut self, record: Arc<Record>) {
+        self.changes.push_back(record);
     }
 
-    pub(crate) fn push(&mut self, revision: i64, batch: EventBatch) {
-        debug_assert_eq!(revision, self.next());
-        self.batches.push_back(batch);
-    }
-
-    /// The revision that the next batch will have.
-    fn next(&self) -> i64 {
-        self.first + i64::try_from(self.batches.len()).unwrap_or(i64::MAX)
-    }
-
+    /// How many revisions it holds.
     pub(crate) fn len(&self) -> usize {
-        self.batches.len()
+        let (Some(first), Some(last)) = (self.changes.front(), self.changes.back()) else { return 0 };
+        usize::try_from(last.mod_revision - first.mod_revision + 1).unwrap_or(0)
     }
 
-    /// The batches from `revision` on, oldest first.
-    pub(crate) fn since(&self, revision: i64) -> impl Iterator<Item = &EventBatch> + '_ {
-        let skip = usize::try_from(revision - self.first).unwrap_or(0).min(self.batches.len());
-        self.batches.range(skip..)
+    /// Where the changes of the first revision at or after `revision` begin.
+    fn start(&self, revision: i64) -> usize {
+        self.changes.partition_point(|record| record.mod_revision < revision)
     }
 
-    /// Drops every batch below `revision` and hands them out, so that the caller can trim the keys they name.
-    pub(crate) fn compact(&mut self, revision: i64) -> Vec<EventBatch> {
-        let below = usize::try_from(revision - self.first).unwrap_or(0).min(self.batches.len());
-        let dropped = self.batches.drain(..below).collect();
-        self.first = self.first.max(revision);
-        if let Some(front) = self.batches.front_mut() {
-            // The versions before the boundary are gone, so a replica restored from a snapshot could not show them.
-            let mut later = HashSet::new();
-            let mut kept: Vec<Event> = Vec::with_capacity(front.len());
-            for event in front.iter().rev().filter(|event| later.insert(&event.kv.key)) {
-                kept.push(Event { prev_kv: None, ..event.clone() });
-            }
-            kept.reverse();
-            *front = kept.into();
+    /// Drops every change below `revision`, hands them out so that the caller can trim the keys they name, and leaves of
+    /// each key that `revision` itself changed the last change.
+    pub(crate) fn compact(&mut self, revision: i64) -> Vec<Arc<Record>> {
+        let below = self.start(revision);
+        let dropped = self.changes.drain(..below).collect();
+        let boundary = self.start(revision + 1);
+        let at_boundary: Vec<Arc<Record>> = self.changes.drain(..boundary).collect();
+        let mut later = HashSet::new();
+        for record in at_boundary.iter().rev().filter(|record| later.insert(record.key())) {
+            self.changes.push_front(Arc::clone(record));
         }
         dropped
+    }
+
+    /// The changes of the oldest revision, if that is `revision`.
+    pub(crate) fn at_front(&self, revision: i64) -> impl Iterator<Item = &Arc<Record>> + '_ {
+        self.changes.iter().take_while(move |record| record.mod_revision == revision)
+    }
+}
+
+/// The changes of one revision, in the order they were made.
+#[derive(Clone, Debug)]
+pub struct Changes<'a> {
+    pub(crate) history: &'a History,
+    pub(crate) keyspace: &'a Keyspace,
+    pub(crate) compacted: i64,
+    pub(crate) places: Range<usize>,
+}
+
+impl<'a> Changes<'a> {
+    fn records(&self) -> impl Iterator<Item = &'a Arc<Record>> + use<'a> {
+        self.history.changes.range(self.places.clone())
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.records().next().map_or(0, |record| record.mod_revision)
+    }
+
+    /// The changes as a watch shows them.
+    pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        self.records().map(|record| self.event(record))
+    }
+
+    /// Those of a range of keys.
+    pub fn events_in<'b>(&'b self, range: &'b KeyRange) -> impl Iterator<Item = Event> + 'b {
+        self.records().filter(|record| range.contains(record.key())).map(|record| self.event(record))
+    }
+
+    fn event(&self, record: &Record) -> Event {
+        let main = record.mod_revision;
+        // What was before the compaction is gone, and nothing is before what is new.
+        let has_before = main > self.compacted && !record.is_create();
+        let before = has_before.then(|| self.keyspace.get(record.key(), main - 1)).flatten();
+        Event {
+            kind: if record.is_deletion() { EventKind::Delete } else { EventKind::Put },
+            kv: record.key_value(),
+            prev_kv: before.map(|before| before.key_value()),
+        }
+    }
+}
+
+/// The changes from a revision on, one item a revision.
+#[derive(Clone, Debug)]
+pub(crate) struct Since<'a> {
+    rest: Changes<'a>,
+}
+
+impl<'a> Since<'a> {
+    pub(crate) fn new(history: &'a History, keyspace: &'a Keyspace, compacted: i64, revision: i64) -> Self {
+        let places = history.start(revision)..history.changes.len();
+        Self { rest: Changes { history, keyspace, compacted, places } }
+    }
+}
+
+impl<'a> Iterator for Since<'a> {
+    type Item = Changes<'a>;
+
+    fn next(&mut self) -> Option<Changes<'a>> {
+        let Range { start, end } = self.rest.places.clone();
+        let revision = self.rest.history.changes.get(start)?.mod_revision;
+        let same = self.rest.records().take_while(|record| record.mod_revision == revision).count();
+        self.rest.places = start + same..end;
+        Some(Changes { places: start..start + same, ..self.rest.clone() })
+    }
+}
+
+/// The keys that a command has changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changed(pub(crate) Vec<Arc<Record>>);
+
+impl Changed {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// In the order of the changes.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        self.0.iter().map(|record| record.key())
     }
 }

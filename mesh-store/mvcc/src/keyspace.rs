@@ -1,47 +1,60 @@
 //! Every kept version of every key, in byte order of the keys.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-
-use crate::{Event, EventKind, KeyRange, KeyValue, Revision};
-
-/// One version of a key or its deletion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) kv: KeyValue,
-    pub(crate) sub: i64,
-    pub(crate) deleted: bool,
-}
-
-impl Record {
-    fn live(&self) -> Option<&KeyValue> {
-        (!self.deleted).then_some(&self.kv)
-    }
-
-    fn bytes(&self) -> usize {
-        self.kv.key.len() + self.kv.value.len() + size_of::<Self>()
-    }
-}
+use crate::KeyRange;
+use crate::stored::{Record, Versions};
 
 /// # Invariants
-/// The records of a key are ordered by revision and never empty.
+/// The versions of a key are ordered by revision and never empty, and the first one is what the map knows the key by.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keyspace {
-    keys: BTreeMap<Bytes, Vec<Record>>,
+    keys: BTreeMap<First, Versions>,
     live: usize,
     bytes: usize,
 }
 
+/// The first kept version of a key stands for the key, so that its bytes are held once.
+#[derive(Clone, Debug)]
+struct First(Arc<Record>);
+
+impl Borrow<[u8]> for First {
+    fn borrow(&self) -> &[u8] {
+        self.0.key()
+    }
+}
+
+impl PartialEq for First {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for First {}
+
+impl PartialOrd for First {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for First {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key().cmp(other.0.key())
+    }
+}
+
 impl Keyspace {
-    pub(crate) fn restore(keys: Vec<Vec<Record>>) -> Self {
+    pub(crate) fn restore(keys: Vec<Versions>) -> Self {
         let mut keyspace = Self::default();
-        for records in keys {
-            let Some(last) = records.last() else { continue };
-            keyspace.live += usize::from(!last.deleted);
-            keyspace.bytes += records.iter().map(Record::bytes).sum::<usize>();
-            keyspace.keys.insert(last.kv.key.clone(), records);
+        for versions in keys {
+            let (Some(first), Some(last)) = (versions.as_slice().first(), versions.as_slice().last()) else { continue };
+            keyspace.live += usize::from(!last.is_deletion());
+            keyspace.bytes += versions.as_slice().iter().map(|record| record.bytes()).sum::<usize>();
+            keyspace.keys.insert(First(Arc::clone(first)), versions);
         }
         keyspace
     }
@@ -56,44 +69,31 @@ impl Keyspace {
         self.bytes
     }
 
-    pub(crate) fn histories(&self) -> impl Iterator<Item = &Vec<Record>> + '_ {
+    pub(crate) fn histories(&self) -> impl Iterator<Item = &Versions> + '_ {
         self.keys.values()
     }
 
     /// The key as of revision `at`.
-    pub(crate) fn get(&self, key: &[u8], at: i64) -> Option<&KeyValue> {
-        visible(self.keys.get(key)?, at)
+    pub(crate) fn get(&self, key: &[u8], at: i64) -> Option<&Arc<Record>> {
+        self.keys.get(key)?.visible(at)
     }
 
     /// The keys of a range as of revision `at`, in byte order.
-    pub(crate) fn scan<'a>(&'a self, range: &KeyRange, at: i64) -> impl Iterator<Item = &'a KeyValue> + use<'a> {
+    pub(crate) fn scan<'a>(&'a self, range: &KeyRange, at: i64) -> impl Iterator<Item = &'a Arc<Record>> + use<'a> {
         let keys = range.bounds().map(|bounds| self.keys.range::<[u8], _>(bounds));
-        keys.into_iter().flatten().filter_map(move |(_, records)| visible(records, at))
+        keys.into_iter().flatten().filter_map(move |(_, versions)| versions.visible(at))
     }
 
-    /// Appends a version; its revision must be the newest.
-    pub(crate) fn put(&mut self, kv: KeyValue, sub: i64) {
-        self.append(Record { kv, sub, deleted: false });
-    }
-
-    /// Appends a deletion; its revision must be the newest.
-    pub(crate) fn delete(&mut self, key: Bytes, at: Revision) {
-        self.append(Record { kv: KeyValue::tombstone(key, at.main), sub: at.sub, deleted: true });
-    }
-
-    fn append(&mut self, record: Record) {
+    /// Appends a version or a deletion; its revision must be the newest.
+    pub(crate) fn append(&mut self, record: Arc<Record>) {
         self.bytes += record.bytes();
-        let now_live = !record.deleted;
-        let was_live = if let Some(records) = self.keys.get_mut(&record.kv.key) {
-            let was_live = records.last().is_some_and(|last| !last.deleted);
-            records.push(record);
+        let now_live = !record.is_deletion();
+        let was_live = if let Some(versions) = self.keys.get_mut(record.key()) {
+            let was_live = versions.as_slice().last().is_some_and(|last| !last.is_deletion());
+            versions.push(record);
             was_live
         } else {
-            // Most keys have one version: a growing Vec would start with room for four.
-            let mut records = Vec::with_capacity(1);
-            let key = record.kv.key.clone();
-            records.push(record);
-            self.keys.insert(key, records);
+            self.keys.insert(First(Arc::clone(&record)), Versions::One(record));
             false
         };
         self.live = self.live + usize::from(now_live) - usize::from(was_live);
@@ -102,42 +102,19 @@ impl Keyspace {
     /// Drops the versions of `key` that no read at or above `revision` can see. What `revision` itself made of the key
     /// stays, a deletion too, because a watch may start there.
     pub(crate) fn trim(&mut self, key: &[u8], revision: i64) {
-        let Some(records) = self.keys.get_mut(key) else { return };
-        let reached = records.partition_point(|record| record.kv.mod_revision <= revision);
-        let Some(newest) = records[..reached].last() else { return };
-        let keep_newest = !newest.deleted || newest.kv.mod_revision == revision;
+        let Some(versions) = self.keys.get_mut(key) else { return };
+        let reached = versions.as_slice().partition_point(|record| record.mod_revision <= revision);
+        let Some(newest) = versions.as_slice()[..reached].last() else { return };
+        let keep_newest = !newest.is_deletion() || newest.mod_revision == revision;
         let drop = reached - usize::from(keep_newest);
-        self.bytes -= records.drain(..drop).map(|record| record.bytes()).sum::<usize>();
-        if records.is_empty() {
-            self.keys.remove(key);
-        } else if records.capacity() > 2 * records.len() {
-            records.shrink_to_fit();
+        if drop == 0 {
+            return;
+        }
+        self.bytes -= versions.as_slice()[..drop].iter().map(|record| record.bytes()).sum::<usize>();
+        // What the map knows the key by goes too.
+        let Some(versions) = self.keys.remove(key).and_then(|versions| versions.without_first(drop)) else { return };
+        if let Some(first) = versions.as_slice().first() {
+            self.keys.insert(First(Arc::clone(first)), versions);
         }
     }
-
-    /// The events that the kept records of revisions from `first` on stand for, tagged with their place.
-    pub(crate) fn events(&self, first: i64) -> Vec<(Revision, Event)> {
-        let mut events = Vec::new();
-        for records in self.keys.values() {
-            let start = records.partition_point(|record| record.kv.mod_revision < first);
-            for record in &records[start..] {
-                let main = record.kv.mod_revision;
-                let kind = if record.deleted { EventKind::Delete } else { EventKind::Put };
-                let is_new = !record.deleted && record.kv.create_revision == main;
-                let prev_kv = if main > first && !is_new { visible(records, main - 1).cloned() } else { None };
-                events.push((Revision { main, sub: record.sub }, Event { kind, kv: record.kv.clone(), prev_kv }));
-            }
-        }
-        events
-    }
-}
-
-/// The last record at or before `at`, if it is not a deletion.
-fn visible(records: &[Record], at: i64) -> Option<&KeyValue> {
-    let newest = records.last()?;
-    if newest.kv.mod_revision <= at {
-        return newest.live();
-    }
-    let after = records.partition_point(|record| record.kv.mod_revision <= at);
-    records[..after].last()?.live()
 }

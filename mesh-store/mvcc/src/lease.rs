@@ -73,9 +73,9 @@ impl Leases {
         self.granted.remove(&id).map(|lease| in_order(lease.keys)).ok_or(Error::LeaseNotFound)
     }
 
-    pub(crate) fn attach(&mut self, id: LeaseId, key: &Bytes) {
+    pub(crate) fn attach(&mut self, id: LeaseId, key: &[u8]) {
         if let Some(lease) = self.granted.get_mut(&id) {
-            lease.keys.insert(key.clone());
+            lease.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 

@@ -7,7 +7,7 @@
 //! ```text
 //!  Command --> State::apply --> Result<Response> + events of one revision
 //!                  |                                   |
-//!              keyspace (records per key)          history (events since compaction) --> watches
+//!              keyspace (versions per key)         history (changes since compaction) --> watches
 //! ```
 
 mod alarm;
@@ -22,6 +22,7 @@ mod query;
 mod range;
 mod record;
 mod state;
+mod stored;
 mod txn;
 
 pub use alarm::{Alarm, AlarmAction, AlarmKind, Quota};
@@ -31,7 +32,7 @@ pub use command::{
 };
 pub use error::{Code, Error};
 pub use hash::HashKv;
-pub use history::{EventBatch, HistoryError};
+pub use history::{Changed, Changes, HistoryError};
 pub use key_range::KeyRange;
 pub use lease::{LeaseId, MAX_LEASE_TTL, MIN_LEASE_TTL};
 pub use query::{RangeRequest, RangeResponse, SortOrder, SortTarget};

@@ -63,13 +63,6 @@ impl RangeRequest {
             || self.min_create_revision != 0
             || self.max_create_revision != 0
     }
-
-    pub(crate) fn admits(&self, kv: &KeyValue) -> bool {
-        (self.min_mod_revision == 0 || kv.mod_revision >= self.min_mod_revision)
-            && (self.max_mod_revision == 0 || kv.mod_revision <= self.max_mod_revision)
-            && (self.min_create_revision == 0 || kv.create_revision >= self.min_create_revision)
-            && (self.max_create_revision == 0 || kv.create_revision <= self.max_create_revision)
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

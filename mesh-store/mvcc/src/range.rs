@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::keyspace::Keyspace;
-use crate::{Error, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
+use crate::stored::Record;
+use crate::{Error, RangeRequest, RangeResponse, SortOrder, SortTarget};
 
 /// What a read may look at.
 #[derive(Clone, Copy)]
@@ -55,30 +56,34 @@ pub(crate) fn read(view: View<'_>, request: &RangeRequest) -> Result<RangeRespon
     };
 
     let mut count = 0_usize;
-    let mut found: Vec<&KeyValue> = Vec::new();
-    for kv in view.keyspace.scan(&request.range, at) {
+    let mut found: Vec<&Record> = Vec::new();
+    for record in view.keyspace.scan(&request.range, at) {
         count += 1;
-        if !request.count_only && found.len() < fetch && request.admits(kv) {
-            found.push(kv);
+        if !request.count_only && found.len() < fetch && admits(request, record) {
+            found.push(record);
         }
     }
     sort(&mut found, request);
     let more = found.len() > limit;
     found.truncate(limit);
-    let kvs = found.into_iter().map(|kv| if request.keys_only { without_value(kv) } else { kv.clone() }).collect();
+    let show = if request.keys_only { Record::without_value } else { Record::key_value };
+    let kvs = found.into_iter().map(show).collect();
     Ok(RangeResponse { revision: view.revision, kvs, more, count: i64::try_from(count).unwrap_or(i64::MAX) })
 }
 
-fn without_value(kv: &KeyValue) -> KeyValue {
-    KeyValue { value: bytes::Bytes::new(), key: kv.key.clone(), ..*kv }
+fn admits(request: &RangeRequest, record: &Record) -> bool {
+    (request.min_mod_revision == 0 || record.mod_revision >= request.min_mod_revision)
+        && (request.max_mod_revision == 0 || record.mod_revision <= request.max_mod_revision)
+        && (request.min_create_revision == 0 || record.create_revision >= request.min_create_revision)
+        && (request.max_create_revision == 0 || record.create_revision <= request.max_create_revision)
 }
 
-fn sort(found: &mut [&KeyValue], request: &RangeRequest) {
+fn sort(found: &mut [&Record], request: &RangeRequest) {
     // Keys with the same value stay in byte order, in both directions: what etcd does with up to twelve of them, and
     // leaves open for more.
     let descend = request.sort_order == SortOrder::Descend;
-    let by = |order: fn(&KeyValue, &KeyValue) -> Ordering| {
-        move |a: &&KeyValue, b: &&KeyValue| if descend { order(b, a) } else { order(a, b) }
+    let by = |order: fn(&Record, &Record) -> Ordering| {
+        move |a: &&Record, b: &&Record| if descend { order(b, a) } else { order(a, b) }
     };
     match request.sort_target {
         SortTarget::Key if !descend => {}
@@ -86,6 +91,6 @@ fn sort(found: &mut [&KeyValue], request: &RangeRequest) {
         SortTarget::Version => found.sort_by(by(|a, b| a.version.cmp(&b.version))),
         SortTarget::Create => found.sort_by(by(|a, b| a.create_revision.cmp(&b.create_revision))),
         SortTarget::Mod => found.sort_by(by(|a, b| a.mod_revision.cmp(&b.mod_revision))),
-        SortTarget::Value => found.sort_by(by(|a, b| a.value.cmp(&b.value))),
+        SortTarget::Value => found.sort_by(by(|a, b| a.value().cmp(b.value()))),
     }
 }

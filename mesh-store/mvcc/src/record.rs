@@ -25,13 +25,6 @@ pub struct KeyValue {
     pub lease: i64,
 }
 
-impl KeyValue {
-    /// What a deletion shows of the key: its name and when.
-    pub(crate) fn tombstone(key: Bytes, revision: i64) -> Self {
-        Self { key, mod_revision: revision, ..Self::default() }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     Put,

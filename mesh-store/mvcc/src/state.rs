@@ -1,17 +1,20 @@
 //! The whole store as one value, and the only function that changes it.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::alarm::{Alarm, Alarms};
 use crate::hash;
-use crate::history::History;
-use crate::keyspace::{Keyspace, Record};
+use crate::history::{Changed, Changes, History, Since};
+use crate::keyspace::Keyspace;
 use crate::lease::Leases;
 use crate::range::{self, View};
+use crate::stored::Versions;
 use crate::txn::{self, Path};
 use crate::{
-    Command, Error, EventBatch, HashKv, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest,
-    RangeResponse, Response, TxnRequest, TxnResponse,
+    Command, Error, HashKv, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
+    Response, TxnRequest, TxnResponse,
 };
 
 mod write;
@@ -28,8 +31,8 @@ const NEVER_COMPACTED: i64 = -1;
 #[derive(Debug)]
 pub struct Applied {
     pub result: Result<Response, Error>,
-    /// The events of the revision that the command made; empty when it made none.
-    pub events: EventBatch,
+    /// What the revision that the command made has changed; empty when it made none.
+    pub events: Changed,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +54,7 @@ pub struct Image {
     leases: Vec<(LeaseId, i64)>,
     leases_chosen: u64,
     alarms: Vec<Alarm>,
-    keys: Vec<Vec<Record>>,
+    keys: Vec<Versions>,
 }
 
 impl Image {
@@ -69,7 +72,7 @@ impl Default for State {
             keyspace: Keyspace::default(),
             leases: Leases::default(),
             alarms: Alarms::default(),
-            history: History::starting_at(EMPTY_REVISION + 1),
+            history: History::default(),
         }
     }
 }
@@ -100,26 +103,27 @@ impl State {
     }
 
     /// Applies one command. The same commands in the same order give the same state everywhere.
-    pub fn apply(&mut self, command: Command) -> Applied {
-        if let Some(refusal) = self.alarms.refuse(&command) {
-            return Applied { result: Err(refusal), events: EventBatch::default() };
+    pub fn apply(&mut self, command: impl Borrow<Command>) -> Applied {
+        let command = command.borrow();
+        if let Some(refusal) = self.alarms.refuse(command) {
+            return Applied { result: Err(refusal), events: Changed::default() };
         }
         let mut write = Write::begin(self);
         let result = match command {
             Command::Put(request) => write.put(request).map(Response::Put),
-            Command::DeleteRange(request) => write.delete_range(&request).map(Response::DeleteRange),
+            Command::DeleteRange(request) => write.delete_range(request).map(Response::DeleteRange),
             Command::Txn(request) => write.txn(request).map(Response::Txn),
-            Command::LeaseRevoke { id } => write.revoke(id).map(|revision| Response::LeaseRevoke { revision }),
+            Command::LeaseRevoke { id } => write.revoke(*id).map(|revision| Response::LeaseRevoke { revision }),
             Command::LeaseGrant { id, ttl } => {
-                return Applied { result: self.grant(id, ttl), events: EventBatch::default() };
+                return Applied { result: self.grant(*id, *ttl), events: Changed::default() };
             }
             Command::Alarm { action, alarm } => {
-                let alarm = self.alarms.set(action, alarm);
+                let alarm = self.alarms.set(*action, *alarm);
                 let result = Ok(Response::Alarm { revision: self.revision, alarm });
-                return Applied { result, events: EventBatch::default() };
+                return Applied { result, events: Changed::default() };
             }
             Command::Compact { revision } => {
-                return Applied { result: self.compact(revision), events: EventBatch::default() };
+                return Applied { result: self.compact(*revision), events: Changed::default() };
             }
         };
         let events = write.finish();
@@ -140,16 +144,16 @@ impl State {
     }
 
     /// One key as of now.
-    pub fn get(&self, key: &[u8]) -> Option<&KeyValue> {
-        self.keyspace.get(key, self.revision)
+    pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
+        self.keyspace.get(key, self.revision).map(|record| record.key_value())
     }
 
-    /// The events from `revision` on, oldest first, one batch a revision.
-    pub fn history_since(&self, revision: i64) -> Result<impl Iterator<Item = &EventBatch> + '_, HistoryError> {
+    /// The changes from `revision` on, oldest first, one item a revision.
+    pub fn history_since(&self, revision: i64) -> Result<impl Iterator<Item = Changes<'_>> + '_, HistoryError> {
         if revision < self.compacted {
             return Err(HistoryError::Compacted { revision, compact_revision: self.compact_revision() });
         }
-        Ok(self.history.since(revision))
+        Ok(Since::new(&self.history, &self.keyspace, self.compacted, revision))
     }
 
     /// Granted leases with their time to live, in order of their ids.
@@ -202,11 +206,10 @@ impl State {
     pub fn restore(image: Image) -> Self {
         let keyspace = Keyspace::restore(image.keys);
         let mut leases = Leases::restore(image.leases, image.leases_chosen);
-        for kv in keyspace.scan(&KeyRange::all(), image.revision).filter(|kv| kv.lease != 0) {
-            leases.attach(kv.lease, &kv.key);
+        for record in keyspace.scan(&KeyRange::all(), image.revision).filter(|record| record.lease != 0) {
+            leases.attach(record.lease, record.key());
         }
-        let first = image.compacted.max(EMPTY_REVISION + 1);
-        let history = History::rebuild(keyspace.events(first), first, image.revision);
+        let history = History::rebuild(&keyspace, image.compacted);
         let alarms = Alarms::restore(image.alarms);
         Self { revision: image.revision, compacted: image.compacted, keyspace, leases, alarms, history }
     }
@@ -229,13 +232,11 @@ impl State {
         }
         // A key that is not named below the boundary has at most one version there, and that is the one to keep; what the
         // last compaction had to leave at its boundary is named by the oldest batch.
-        for batch in self.history.compact(revision) {
-            for event in batch.iter() {
-                self.keyspace.trim(&event.kv.key, revision);
-            }
+        for record in self.history.compact(revision) {
+            self.keyspace.trim(record.key(), revision);
         }
-        for event in self.history.since(revision).take(1).flat_map(|batch| batch.iter()) {
-            self.keyspace.trim(&event.kv.key, revision);
+        for record in self.history.at_front(revision) {
+            self.keyspace.trim(record.key(), revision);
         }
         self.compacted = revision;
         Ok(Response::Compact { revision: self.revision })

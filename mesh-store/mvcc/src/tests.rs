@@ -27,6 +27,11 @@ fn refusal(state: &mut State, command: Command) -> Error {
     applied.result.unwrap_err()
 }
 
+/// What a watch of everything shows from a revision on.
+fn events(state: &State, revision: i64) -> Vec<Event> {
+    state.history_since(revision).unwrap().flat_map(|changes| changes.events().collect::<Vec<_>>()).collect()
+}
+
 fn txn(request: TxnRequest) -> Command {
     Command::Txn(request)
 }
@@ -151,8 +156,10 @@ fn a_txn_is_one_revision_and_its_reads_see_its_writes() {
     let TxnOpResponse::Range(after) = &response.responses[2] else { panic!() };
     assert_eq!((before.count, before.revision), (1, 2));
     assert_eq!((after.count, after.revision), (2, 3));
-    assert_eq!(applied.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::Put, EventKind::Delete]);
-    assert!(applied.events.iter().all(|event| event.kv.mod_revision == 3));
+    assert_eq!(applied.events.keys().count(), 2);
+    let events = events(&state, 3);
+    assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::Put, EventKind::Delete]);
+    assert!(events.iter().all(|event| event.kv.mod_revision == 3));
 }
 
 #[test]
@@ -249,9 +256,9 @@ fn a_lease_takes_its_keys_with_it_in_one_revision() {
     assert_eq!(restored.lease_keys(lease.id), state.lease_keys(lease.id));
 
     let revision = state.revision();
-    let applied = state.apply(Command::LeaseRevoke { id: lease.id });
-    let gone: Vec<_> = applied.events.iter().map(|event| (event.kind, &event.kv.key[..])).collect();
-    assert_eq!(gone, [(EventKind::Delete, &b"a"[..]), (EventKind::Delete, b"b")]);
+    ok(&mut state, Command::LeaseRevoke { id: lease.id });
+    let gone: Vec<_> = events(&state, revision + 1).into_iter().map(|event| (event.kind, event.kv.key)).collect();
+    assert_eq!(gone, [(EventKind::Delete, Bytes::from("a")), (EventKind::Delete, Bytes::from("b"))]);
     assert_eq!(state.revision(), revision + 1);
     assert_eq!(state.lease_ttl(lease.id), None);
     assert_eq!(refusal(&mut state, Command::LeaseRevoke { id: lease.id }), Error::LeaseNotFound);
@@ -279,13 +286,12 @@ fn a_watch_may_start_at_the_compaction_and_not_below_it() {
     ok(&mut state, delete(KeyRange::single("a")));
     ok(&mut state, put("b", "2"));
     ok(&mut state, Command::Compact { revision: 4 });
-    let events: Vec<_> = state.history_since(4).unwrap().flat_map(|batch| batch.iter().cloned()).collect();
-    assert_eq!(events.len(), 2);
-    assert_eq!((events[0].kind, events[0].kv.mod_revision), (EventKind::Delete, 4));
+    let shown = events(&state, 4);
+    assert_eq!(shown.len(), 2);
+    assert_eq!((shown[0].kind, shown[0].kv.mod_revision), (EventKind::Delete, 4));
     assert!(state.history_since(3).is_err());
     let restored = State::restore(state.image());
-    let again: Vec<_> = restored.history_since(4).unwrap().flat_map(|batch| batch.iter().cloned()).collect();
-    assert_eq!(again, events);
+    assert_eq!(events(&restored, 4), shown);
 }
 
 #[test]

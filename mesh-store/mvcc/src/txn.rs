@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::range::{self, View};
+use crate::stored::Record;
 use crate::{
-    Compare, CompareResult, CompareTarget, Error, KeyRange, KeyValue, PutRequest, TxnOp, TxnOpResponse, TxnRequest,
-    TxnResponse,
+    Compare, CompareResult, CompareTarget, Error, KeyRange, PutRequest, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
 };
 
 /// etcd's default limit of operations in one transaction.
@@ -188,18 +188,20 @@ fn holds(view: View<'_>, compare: &Compare) -> bool {
     let mut keys = view.keyspace.scan(&compare.range, view.revision).peekable();
     if keys.peek().is_none() {
         // A missing value cannot be written down in a request, so comparing with it never holds.
-        return !matches!(compare.target, CompareTarget::Value(_)) && holds_for(compare, &KeyValue::default());
+        return !matches!(compare.target, CompareTarget::Value(_)) && holds_for(compare, None);
     }
-    keys.all(|kv| holds_for(compare, kv))
+    keys.all(|record| holds_for(compare, Some(record)))
 }
 
-fn holds_for(compare: &Compare, kv: &KeyValue) -> bool {
+/// A key that does not exist compares as all zeroes.
+fn holds_for(compare: &Compare, record: Option<&Record>) -> bool {
+    let number = |of: fn(&Record) -> i64| record.map_or(0, of);
     let order = match &compare.target {
-        CompareTarget::Version(version) => kv.version.cmp(version),
-        CompareTarget::CreateRevision(revision) => kv.create_revision.cmp(revision),
-        CompareTarget::ModRevision(revision) => kv.mod_revision.cmp(revision),
-        CompareTarget::Value(value) => kv.value.cmp(value),
-        CompareTarget::Lease(lease) => kv.lease.cmp(lease),
+        CompareTarget::Version(version) => number(|record| record.version).cmp(version),
+        CompareTarget::CreateRevision(revision) => number(|record| record.create_revision).cmp(revision),
+        CompareTarget::ModRevision(revision) => number(|record| record.mod_revision).cmp(revision),
+        CompareTarget::Value(value) => record.map_or(&[][..], Record::value).cmp(value),
+        CompareTarget::Lease(lease) => number(|record| record.lease).cmp(lease),
         CompareTarget::Unknown => Ordering::Equal,
     };
     match compare.result {

@@ -363,15 +363,16 @@ fn check_same(state: &State, model: &Model, queries: &[RangeRequest]) -> Result<
     let first = model.compacted.max(2);
     prop_assert!(model.compacted < 1 || state.history_since(model.compacted - 1).is_err());
     let mut revision = first;
-    for batch in state.history_since(first).unwrap() {
+    for changes in state.history_since(first).unwrap() {
         let expected = model.events(revision);
-        let mut shown: Vec<_> = batch
+        let events: Vec<_> = changes.events().collect();
+        let mut shown: Vec<_> = events
             .iter()
             .map(|event| (event.kind, event.kv.key.clone(), (event.kind == EventKind::Put).then(|| event.kv.clone())))
             .collect();
         shown.sort_by(|a, b| a.1.cmp(&b.1));
         prop_assert_eq!(shown, expected, "revision {}", revision);
-        for event in batch.iter().filter(|_| revision > first) {
+        for event in events.iter().filter(|_| revision > model.compacted) {
             prop_assert_eq!(event.prev_kv.as_ref(), model.at(revision - 1).get(&event.kv.key));
         }
         revision += 1;

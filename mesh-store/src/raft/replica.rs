@@ -158,7 +158,7 @@ impl Replica {
         for commands in commands.chunks(COMMANDS_PER_LOCK) {
             let mut state = self.state.write();
             for command in commands {
-                let applied = state.mvcc.apply(command.clone());
+                let applied = state.mvcc.apply(command);
                 if !applied.events.is_empty() {
                     self.hub.publish(state.mvcc.revision(), &applied.events);
                 }

@@ -105,12 +105,12 @@ impl Watch {
         let mut events: Vec<Event> = Vec::new();
         let mut bytes = 0;
         let mut reached = from - 1;
-        for batch in history {
-            for event in batch.iter().filter(|event| self.range.contains(&event.kv.key)) {
+        for changes in history {
+            for event in changes.events_in(&self.range) {
                 bytes += event.kv.key.len() + event.kv.value.len();
-                events.push(event.clone());
+                events.push(event);
             }
-            reached = batch.first().map_or(reached + 1, |event| event.kv.mod_revision);
+            reached = changes.revision();
             if events.len() >= EVENTS_PER_BATCH || bytes >= BYTES_PER_BATCH {
                 break;
             }

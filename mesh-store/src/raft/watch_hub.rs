@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
-use mesh_store_mvcc::{Event, KeyRange};
+use mesh_store_mvcc::{Changed, KeyRange};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -96,11 +96,11 @@ impl WatchHub {
         }
     }
 
-    /// Wakes every watch that one of the events matters to. Called under the state's exclusive lock.
-    pub(crate) fn publish(&self, revision: i64, events: &[Event]) {
+    /// Wakes every watch that one of the changes matters to. Called under the state's exclusive lock.
+    pub(crate) fn publish(&self, revision: i64, changed: &Changed) {
         let registered = self.registered.lock();
-        for event in events {
-            registered.ring(&event.kv.key, revision);
+        for key in changed.keys() {
+            registered.ring(key, revision);
         }
     }
 }
@@ -159,13 +159,11 @@ impl Drop for Registration {
 
 #[cfg(test)]
 mod tests {
-    use mesh_store_mvcc::{EventKind, KeyValue};
 
     use super::*;
 
     fn change(hub: &WatchHub, key: &'static str, revision: i64) {
-        let kv = KeyValue { key: key.into(), mod_revision: revision, ..KeyValue::default() };
-        hub.publish(revision, &[Event { kind: EventKind::Put, kv, prev_kv: None }]);
+        hub.registered.lock().ring(key.as_bytes(), revision);
     }
 
     #[test]

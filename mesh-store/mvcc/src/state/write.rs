@@ -1,44 +1,46 @@
 //! One changing request: all its changes share one revision and are numbered inside it.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::State;
+use crate::history::Changed;
 use crate::range::{self, View};
+use crate::stored::Record;
 use crate::txn::Path;
 use crate::{
-    DeleteRangeRequest, DeleteRangeResponse, Error, Event, EventBatch, EventKind, KeyRange, KeyValue, LeaseId,
-    PutRequest, PutResponse, Revision, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
+    DeleteRangeRequest, DeleteRangeResponse, Error, KeyRange, LeaseId, PutRequest, PutResponse, Revision, TxnOp,
+    TxnOpResponse, TxnRequest, TxnResponse,
 };
 
 pub(super) struct Write<'a> {
     state: &'a mut State,
     /// The revision of the changes, if there are any.
     main: i64,
-    events: Vec<Event>,
+    changed: Vec<Arc<Record>>,
 }
 
 impl<'a> Write<'a> {
     pub(super) fn begin(state: &'a mut State) -> Self {
         let main = state.revision + 1;
-        Self { state, main, events: Vec::new() }
+        Self { state, main, changed: Vec::new() }
     }
 
     /// Publishes the changes, if any, as the store's newest revision.
-    pub(super) fn finish(self) -> EventBatch {
-        if self.events.is_empty() {
-            return EventBatch::default();
+    pub(super) fn finish(self) -> Changed {
+        if !self.changed.is_empty() {
+            self.state.revision = self.main;
+            for record in &self.changed {
+                self.state.history.push(Arc::clone(record));
+            }
         }
-        let events = EventBatch::from(self.events);
-        self.state.revision = self.main;
-        self.state.history.push(self.main, EventBatch::clone(&events));
-        events
+        Changed(self.changed)
     }
 
-    pub(super) fn put(&mut self, request: PutRequest) -> Result<PutResponse, Error> {
+    pub(super) fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Error> {
         request.check()?;
         // etcd looks for the lease first here, and last inside a transaction.
-        self.check_lease(&request)?;
-        self.check_present(&request)?;
+        self.check_lease(request)?;
+        self.check_present(request)?;
         Ok(self.execute_put(request))
     }
 
@@ -49,28 +51,28 @@ impl<'a> Write<'a> {
         Ok(self.execute_delete(request))
     }
 
-    pub(super) fn txn(&mut self, request: TxnRequest) -> Result<TxnResponse, Error> {
+    pub(super) fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Error> {
         request.check(usize::MAX)?;
-        let path = Path::decide(self.state.view(), &request);
-        self.check_branch(&request, &path, &mut Vec::new())?;
-        Ok(self.execute_txn(request, path))
+        let path = Path::decide(self.state.view(), request);
+        self.check_branch(request, &path, &mut Vec::new())?;
+        Ok(self.execute_txn(request, &path))
     }
 
     /// Ends a lease and deletes its keys in byte order.
     pub(super) fn revoke(&mut self, id: LeaseId) -> Result<i64, Error> {
         for key in self.state.leases.revoke(id)? {
-            self.delete_key(key);
+            self.delete_key(&key);
         }
         Ok(self.seen())
     }
 
     /// The newest revision that this request can see: its own once it has changed something.
     fn seen(&self) -> i64 {
-        if self.events.is_empty() { self.state.revision } else { self.main }
+        if self.changed.is_empty() { self.state.revision } else { self.main }
     }
 
     /// The key as this request sees it, its own changes included.
-    fn get(&self, key: &[u8]) -> Option<&KeyValue> {
+    fn get(&self, key: &[u8]) -> Option<&Arc<Record>> {
         self.state.keyspace.get(key, self.main)
     }
 
@@ -118,85 +120,77 @@ impl<'a> Write<'a> {
         })
     }
 
-    fn execute_txn(&mut self, request: TxnRequest, path: Path) -> TxnResponse {
-        let ops = if path.succeeded { request.success } else { request.failure };
-        let mut nested = path.nested.into_iter();
-        let responses = ops
-            .into_iter()
-            .map(|op| match op {
+    fn execute_txn(&mut self, request: &TxnRequest, path: &Path) -> TxnResponse {
+        let mut nested = path.nested.iter();
+        let mut responses = Vec::with_capacity(request.branch(path.succeeded).len());
+        for op in request.branch(path.succeeded) {
+            responses.push(match op {
                 TxnOp::Range(range) => TxnOpResponse::Range(
-                    range::read(self.view(), &range).expect("the revision was checked before the first write"),
+                    range::read(self.view(), range).expect("the revision was checked before the first write"),
                 ),
                 TxnOp::Put(put) => TxnOpResponse::Put(self.execute_put(put)),
-                TxnOp::DeleteRange(delete) => TxnOpResponse::DeleteRange(self.execute_delete(&delete)),
+                TxnOp::DeleteRange(delete) => TxnOpResponse::DeleteRange(self.execute_delete(delete)),
                 TxnOp::Txn(inner) => {
                     let path = nested.next().expect("a path was decided for every nested transaction");
                     TxnOpResponse::Txn(self.execute_txn(inner, path))
                 }
-            })
-            .collect();
+            });
+        }
         TxnResponse { revision: self.seen(), succeeded: path.succeeded, responses }
     }
 
-    fn execute_put(&mut self, request: PutRequest) -> PutResponse {
+    fn execute_put(&mut self, request: &PutRequest) -> PutResponse {
         let present = self.get(&request.key).cloned();
-        let (value, lease) = match &present {
-            Some(kv) => (
-                if request.ignore_value { kv.value.clone() } else { request.value },
-                if request.ignore_lease { kv.lease } else { request.lease },
-            ),
-            None => (request.value, request.lease),
+        let value = match &present {
+            Some(present) if request.ignore_value => present.value(),
+            _ => &request.value,
         };
-        let kv = KeyValue {
-            value,
-            create_revision: present.as_ref().map_or(self.main, |kv| kv.create_revision),
-            mod_revision: self.main,
-            version: present.as_ref().map_or(0, |kv| kv.version) + 1,
-            lease,
-            key: request.key,
-        };
-        if let Some(old) = present.as_ref().filter(|old| old.lease != 0 && old.lease != lease) {
-            self.state.leases.detach(old.lease, &kv.key);
+        let mut record = Record::put(&request.key, value, self.next());
+        record.lease = request.lease;
+        if let Some(present) = &present {
+            if request.ignore_lease {
+                record.lease = present.lease;
+            }
+            record.create_revision = present.create_revision;
+            record.version = present.version + 1;
         }
-        if lease != 0 {
-            self.state.leases.attach(lease, &kv.key);
+        let old_lease = present.as_ref().map_or(0, |present| present.lease);
+        if old_lease != record.lease {
+            self.state.leases.detach(old_lease, &request.key);
+            self.state.leases.attach(record.lease, &request.key);
         }
-        let sub = self.next_sub();
-        // What was deleted earlier in this request is created anew, with nothing before it.
-        let prev_kv = if present.is_some() { self.before(&kv.key) } else { None };
-        self.state.keyspace.put(kv.clone(), sub);
-        self.events.push(Event { kind: EventKind::Put, kv, prev_kv });
-        PutResponse { revision: self.main, prev_kv: present.filter(|_| request.prev_kv) }
+        self.append(record);
+        let prev_kv = present.filter(|_| request.prev_kv).map(|present| present.key_value());
+        PutResponse { revision: self.main, prev_kv }
     }
 
     fn execute_delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
-        let doomed: Vec<KeyValue> = self.state.keyspace.scan(&request.range, self.main).cloned().collect();
-        for kv in &doomed {
-            if kv.lease != 0 {
-                self.state.leases.detach(kv.lease, &kv.key);
+        let doomed: Vec<Arc<Record>> = self.state.keyspace.scan(&request.range, self.main).cloned().collect();
+        for record in &doomed {
+            if record.lease != 0 {
+                self.state.leases.detach(record.lease, record.key());
             }
-            self.delete_key(kv.key.clone());
+            self.delete_key(record.key());
         }
-        DeleteRangeResponse {
-            revision: self.seen(),
-            deleted: i64::try_from(doomed.len()).unwrap_or(i64::MAX),
-            prev_kvs: if request.prev_kv { doomed } else { Vec::new() },
-        }
+        let prev_kvs =
+            if request.prev_kv { doomed.iter().map(|record| record.key_value()).collect() } else { Vec::new() };
+        let deleted = i64::try_from(doomed.len()).unwrap_or(i64::MAX);
+        DeleteRangeResponse { revision: self.seen(), deleted, prev_kvs }
     }
 
-    fn delete_key(&mut self, key: Bytes) {
-        let at = Revision { main: self.main, sub: self.next_sub() };
-        let prev_kv = self.before(&key);
-        self.events.push(Event { kind: EventKind::Delete, kv: KeyValue::tombstone(key.clone(), self.main), prev_kv });
-        self.state.keyspace.delete(key, at);
+    fn delete_key(&mut self, key: &[u8]) {
+        let record = Record::deletion(key, self.next());
+        self.append(record);
     }
 
-    /// The key as it was before this request, which is what a watch shows as the previous value.
-    fn before(&self, key: &[u8]) -> Option<KeyValue> {
-        self.state.keyspace.get(key, self.main - 1).cloned()
+    fn append(&mut self, record: Record) {
+        let record = Arc::new(record);
+        self.changed.push(Arc::clone(&record));
+        self.state.keyspace.append(record);
     }
 
-    fn next_sub(&self) -> i64 {
-        i64::try_from(self.events.len()).unwrap_or(i64::MAX)
+    /// Where the next change stands.
+    fn next(&self) -> Revision {
+        Revision { main: self.main, sub: i64::try_from(self.changed.len()).unwrap_or(i64::MAX) }
     }
 }
