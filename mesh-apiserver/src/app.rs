@@ -4,6 +4,7 @@
 mod credentials;
 mod record;
 mod servers;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,13 +16,13 @@ use certs::{Authorities, Connections, TlsMetrics};
 use federation::contract::ClusterConfig;
 use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
 use mesh_store::etcd::EtcdOptions;
-use mesh_store::{Embedded, Store};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use self::credentials::Credentials;
 use self::servers::Servers;
+use self::store::Backend;
 use crate::admin_api::AdminApi;
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, Presence};
@@ -48,7 +49,7 @@ pub struct App {
     pub mesh: SocketAddr,
     pub metrics: SocketAddr,
     pub readiness: Readiness,
-    store: Arc<Embedded>,
+    store: Backend,
     connections: Connections,
     tasks: TaskSet,
 }
@@ -80,10 +81,8 @@ impl App {
         tls_metrics.register(&mut registry);
 
         let store_metrics = mesh_store::Metrics::register(&mut registry);
-        let embedded = Embedded::open(mesh_store::Options::new(config.state_dir.join("store")), store_metrics.clone())
-            .await
-            .context("cannot open the store")?;
-        let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
+        let backend = Backend::open(&config, store_metrics.clone()).await?;
+        let store = backend.store();
 
         let etcd_listener = listen(config.listen_etcd, "the etcd API").await?;
         let mesh_listener = listen(config.listen_mesh, "agents, meshctl and joins").await?;
@@ -195,7 +194,7 @@ impl App {
         tasks.spawn("admin socket", OnExit::Shutdown, socket.run(admin, stop()));
         tasks.spawn("certificates", OnExit::Shutdown, credentials.renew(stop()));
         tracing::info!(%etcd, %mesh, %metrics, socket = %config.admin_socket.display(), "started");
-        Ok(Self { etcd, mesh, metrics, readiness, store: embedded, connections, tasks })
+        Ok(Self { etcd, mesh, metrics, readiness, store: backend, connections, tasks })
     }
 
     /// Ends everything in order and returns when nothing runs any more.

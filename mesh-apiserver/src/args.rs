@@ -1,5 +1,7 @@
 //! The command line: flags and environment to one checked [`Config`]. Every mistake is found before any is reported.
 
+mod store;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +14,9 @@ use ipnet::IpNet;
 use mesh_runtime::{Mistakes, telemetry};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
+
+use self::store::StoreArgs;
+pub use self::store::{ExternalStore, StoreChoice, StoreTls};
 
 /// Control plane of one cluster of an Isthmus mesh: reads the cluster's objects, keeps the store, mirrors joined clusters,
 /// serves agents, peers and meshctl.
@@ -70,9 +75,8 @@ pub struct Args {
     /// Replicas of this server
     #[arg(long, env = "ISTHMUS_REPLICAS", default_value = "1")]
     replicas: String,
-    /// Where state is kept: embedded
-    #[arg(long, env = "ISTHMUS_STORE", default_value = "embedded")]
-    store: String,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Where objects come from: manifests
     #[arg(long, env = "ISTHMUS_SOURCE", default_value = "manifests")]
     source: String,
@@ -101,6 +105,7 @@ pub struct Config {
     pub encryption: Encryption,
     pub stale_after: Duration,
     pub withdraw_after: Duration,
+    pub store: StoreChoice,
     pub telemetry: telemetry::Args,
 }
 
@@ -145,14 +150,7 @@ impl Args {
             ),
             Err(_) => m.add("--replicas", format!("{:?} is not a number: use 1", self.replicas)),
         }
-        if self.store != "embedded" {
-            let hint = if self.store.starts_with("external") {
-                "an external etcd is not available in this version"
-            } else {
-                "unknown"
-            };
-            m.add("--store", format!("{:?}: {hint}: use embedded", self.store));
-        }
+        let store = self.store.check(m);
         if self.source != "manifests" {
             let hint = if self.source == "kubernetes" {
                 "the Kubernetes source is not available in this version"
@@ -205,6 +203,7 @@ impl Args {
                 encryption: encryption?,
                 stale_after: stale_after?,
                 withdraw_after: withdraw_after?,
+                store: store?,
                 telemetry: self.telemetry,
             })
         })();
@@ -296,7 +295,7 @@ mod tests {
             "--withdraw-after",
             "30s",
             "--store",
-            "external=https://x",
+            "external=x",
             "--source",
             "kubernetes",
             "--listen-etcd",
@@ -311,7 +310,8 @@ mod tests {
             "--pod-cidr: \"nonsense\" is not a prefix such as 10.1.0.0/16",
             "--pod-cidr: 10.1.2.3/16 has host bits: did you mean 10.1.0.0/16?",
             "--withdraw-after: 30s is shorter than --stale-after 60s",
-            "--store: \"external=https://x\": an external etcd is not available in this version: use embedded",
+            "--store: \"x\" is not an https:// URL",
+            "--store-ca: is missing",
             "--source: \"kubernetes\": the Kubernetes source is not available",
             "--listen-etcd: \"2379\" is not ADDRESS:PORT",
         ] {

@@ -4,7 +4,8 @@
 //! asks. It must never keep state about keys: a service is the store, the gate and nothing else.
 //!
 //! ```text
-//!  connection (principal in its extensions) --> Gate --> kv | watch | lease | cluster | maintenance --> Arc<dyn Store>
+//!  connection (principal in its extensions) --> Gate --> kv | watch | lease | lock | election | cluster | maintenance
+//!                                                          --> Arc<dyn Store>
 //! ```
 
 use std::sync::Arc;
@@ -13,19 +14,26 @@ use std::time::Duration;
 use etcd_client::proto::{
     PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbResponseHeader, PbWatchServer,
 };
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::backend::Store;
 use crate::metrics::Metrics;
 
+mod auth;
+mod by_path;
 mod check;
 mod cluster;
 mod convert;
+mod election;
 mod gate;
+mod http;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 mod status;
 mod watch;
 
@@ -85,7 +93,7 @@ impl Shared {
     }
 }
 
-/// The gRPC services, to be added to a [`Server`] (start from [`server`]).
+/// The gRPC services with etcd's two HTTP paths, to be added to a [`Server`] (start from [`server`]).
 ///
 /// The caller of each request is found by the [`Gate`] in the request's extensions, where the TLS layer put it.
 pub fn routes(store: Arc<dyn Store>, gate: Gate, metrics: Metrics, options: EtcdOptions) -> Routes {
@@ -96,16 +104,25 @@ pub fn routes(store: Arc<dyn Store>, gate: Gate, metrics: Metrics, options: Etcd
             $server::new($service).max_decoding_message_size(limit).max_encoding_message_size(usize::MAX)
         };
     }
-    Routes::new(limited!(PbKvServer, kv::Kv(Arc::clone(&shared))))
+    let tasks = TaskTracker::new();
+    let mut routes = Routes::new(limited!(PbKvServer, kv::Kv(Arc::clone(&shared))))
         .add_service(limited!(PbWatchServer, watch::Watch(Arc::clone(&shared))))
         .add_service(limited!(PbLeaseServer, lease::Lease(Arc::clone(&shared))))
         .add_service(limited!(PbClusterServer, cluster::Cluster(Arc::clone(&shared))))
-        .add_service(limited!(PbMaintenanceServer, maintenance::Maintenance(shared)))
+        .add_service(limited!(PbMaintenanceServer, maintenance::Maintenance(Arc::clone(&shared))))
+        .add_service(lock::Lock { shared: Arc::clone(&shared), tasks: tasks.clone() })
+        .add_service(election::Election { shared: Arc::clone(&shared), tasks })
+        .add_service(auth::Auth(Arc::clone(&shared)));
+    let router = routes.axum_router_mut();
+    *router = http::add(std::mem::take(router), shared);
+    routes
 }
 
 /// A server with the HTTP/2 settings that suit etcd's clients: pings of any rate are answered, dead peers are noticed.
+/// `/version` and `/health` are asked for in HTTP/1.1 as well.
 pub fn server() -> Server {
     Server::builder()
+        .accept_http1(true)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .initial_stream_window_size(1 << 20)

@@ -3,17 +3,20 @@
 //! ```text
 //!  etcd clients --> etcd/ (gRPC services) --+
 //!                                           +--> trait Store (backend.rs) --> raft/ (embedded) --> mvcc
-//!  callers in this process -----------------+                                      | |
-//!  other replicas --> raft_port/ (gRPC) --------------------------------------------+ +--> log and snapshot files
+//!  callers in this process -----------------+            |                         | |
+//!  other replicas --> raft_port/ (gRPC) -----------------|--------------------------+ +--> log and snapshot files
+//!                                                        +--> external/ --> an etcd that somebody else runs
 //! ```
 
 pub mod backend;
 pub mod etcd;
+pub mod external;
 mod metrics;
 mod raft;
 pub mod raft_port;
 
 pub use backend::Store;
+pub use external::External;
 /// The words of requests, responses and events.
 pub use mesh_store_mvcc as mvcc;
 pub use metrics::{Metrics, PrincipalLabel};

@@ -3,6 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "a test ends its tasks with its runtime")]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, also outside the test function")]
 
+#[path = "etcd_api/plain.rs"]
+mod plain;
+#[path = "etcd_api/turns.rs"]
+mod turns;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,7 +4,9 @@
 //! Figures of different runs are not comparable on shared cores: what is compared is measured in one run, alternating.
 
 pub mod convergence;
-pub mod etcd_peer;
 pub mod report;
 pub mod stats;
 pub mod store;
+
+/// The real etcd to measure beside.
+pub use ::etcd_peer;

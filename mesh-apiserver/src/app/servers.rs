@@ -45,7 +45,8 @@ impl Servers {
         options: EtcdOptions,
         shutdown: Shutdown,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
-        let incoming = self.incoming(listener, "etcd", ClientAuth::Required);
+        let tls = self.tls(ClientAuth::Required).with_http1();
+        let incoming = self.incoming(listener, "etcd", tls);
         let gate = Gate::new(roles, |extensions: &Extensions| certs::principal(extensions));
         let router = etcd::server().add_routes(etcd::routes(store, gate, metrics, options));
         async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
@@ -59,7 +60,7 @@ impl Servers {
         admin: AdminApi,
         shutdown: Shutdown,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
-        let incoming = self.incoming(listener, "mesh", ClientAuth::Optional);
+        let incoming = self.incoming(listener, "mesh", self.tls(ClientAuth::Optional));
         let router = server()
             .add_service(AgentService::new(agent))
             .add_service(JoinServer::new(join))
@@ -67,8 +68,11 @@ impl Servers {
         async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
     }
 
-    fn incoming(&self, listener: TcpListener, name: &'static str, client_auth: ClientAuth) -> TlsIncoming {
-        let tls = ServerTls::new(Arc::clone(&self.leaf), Arc::clone(&self.authorities), client_auth);
+    fn tls(&self, client_auth: ClientAuth) -> ServerTls {
+        ServerTls::new(Arc::clone(&self.leaf), Arc::clone(&self.authorities), client_auth)
+    }
+
+    fn incoming(&self, listener: TcpListener, name: &'static str, tls: ServerTls) -> TlsIncoming {
         let options = Options::new(name, self.connections.clone(), self.tls_metrics.clone());
         TlsIncoming::from_listener(listener, tls, options)
     }

@@ -64,16 +64,23 @@ fn cut_put() -> Vec<u8> {
     out
 }
 
-async fn tls(server: &Server, port: std::net::SocketAddr) -> tokio_rustls::client::TlsStream<TcpStream> {
+/// A connection as the admin that offers these protocols.
+async fn tls(
+    server: &Server,
+    port: std::net::SocketAddr,
+    protocol: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let leaf = LiveLeaf::new(server.admin_leaf());
     let tls = ClientTls::new(&Trust::Bundle(server.bundle()), Some(&leaf), "localhost").unwrap();
     let tcp = TcpStream::connect(port).await.unwrap();
-    TlsConnector::from(Arc::clone(&tls.config())).connect(tls.server_name().clone(), tcp).await.unwrap()
+    let mut config = (*tls.config()).clone();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    TlsConnector::from(Arc::new(config)).connect(tls.server_name().clone(), tcp).await.unwrap()
 }
 
 /// Sends `bytes` and closes; then everything the server still said.
 async fn sent_and_closed(server: &Server, port: std::net::SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = tls(server, port).await;
+    let mut stream = tls(server, port, b"h2").await;
     stream.write_all(bytes).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut said = Vec::new();
@@ -128,5 +135,25 @@ async fn a_frame_cut_in_the_middle_ends_its_own_connection_only() {
     assert_eq!(event.events()[0].kv().unwrap().key_str().unwrap(), "cut/whole");
     assert_eq!(event.header().unwrap().cluster_id(), before, "the same store, still running");
     assert!(server.app.readiness.is_ready());
+    server.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_etcd_port_answers_version_and_health_over_http_1() {
+    let server = Server::start("east", 7).await;
+    server.ready().await;
+    for (path, body) in [
+        ("/version", r#"{"etcdserver":"3.6.0","etcdcluster":"3.6.0","storage":"3.6.0"}"#),
+        ("/health", r#"{"health":"true","reason":""}"#),
+    ] {
+        let mut stream = tls(&server, server.app.etcd, b"http/1.1").await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await;
+        read.expect("an answer in time").unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.ends_with(body), "{said}");
+    }
     server.app.stop().await;
 }

@@ -24,23 +24,29 @@ pub(crate) struct Server {
     pub(crate) id: u32,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) app: App,
+    pub(crate) more_flags: Vec<String>,
 }
 
 impl Server {
     /// Cluster `id` with pods in 10.<id>.0.0/16 and nodes in 192.0.<id>.0/24.
     pub(crate) async fn start(name: &str, id: u32) -> Self {
+        Self::start_with(name, id, Vec::new()).await
+    }
+
+    /// The same with further flags.
+    pub(crate) async fn start_with(name: &str, id: u32, more_flags: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         std::fs::create_dir(dir.path().join("manifests")).expect("a fresh folder");
-        let app = start_app(name, id, dir.path()).await;
-        Self { name: name.to_owned(), id, dir, app }
+        let app = start_app(name, id, dir.path(), &more_flags).await;
+        Self { name: name.to_owned(), id, dir, app, more_flags }
     }
 
     /// Stops and starts again on the same folders.
     pub(crate) async fn restart(self) -> Self {
-        let Self { name, id, dir, app } = self;
+        let Self { name, id, dir, app, more_flags } = self;
         app.stop().await;
-        let app = start_app(&name, id, dir.path()).await;
-        Self { name, id, dir, app }
+        let app = start_app(&name, id, dir.path(), &more_flags).await;
+        Self { name, id, dir, app, more_flags }
     }
 
     pub(crate) async fn ready(&self) {
@@ -58,7 +64,7 @@ impl Server {
         self.dir.path().join("manifests")
     }
 
-    fn state(&self, file: &str) -> PathBuf {
+    pub(crate) fn state(&self, file: &str) -> PathBuf {
         self.dir.path().join("state").join(file)
     }
 
@@ -158,8 +164,9 @@ pub(crate) async fn admin_socket(path: PathBuf) -> Option<AdminClient<Channel>> 
     channel.ok().map(AdminClient::new)
 }
 
-async fn start_app(name: &str, id: u32, dir: &Path) -> App {
-    let flags = std::iter::once("mesh-apiserver".to_owned()).chain(flags(name, id, dir));
+async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) -> App {
+    let program = std::iter::once("mesh-apiserver".to_owned());
+    let flags = program.chain(flags(name, id, dir)).chain(more.iter().cloned());
     let config = Args::try_parse_from(flags).expect("known flags").check().expect("good settings");
     let started = Instant::now();
     loop {

@@ -4,6 +4,7 @@
 
 mod agents;
 mod etcd;
+mod external;
 mod frames;
 mod harness;
 mod kill;

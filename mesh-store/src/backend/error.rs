@@ -1,5 +1,7 @@
 //! Why the store did not do what was asked.
 
+use std::sync::Arc;
+
 use super::MemberError;
 
 /// How a caller should react, decided once here.
@@ -35,6 +37,9 @@ pub enum Error {
     TimedOut,
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// An etcd that somebody else runs, in the place of the embedded store, did not do it.
+    #[error("the external etcd at {endpoints} did not answer: {reason}")]
+    External { endpoints: Arc<str>, reason: String },
     /// The replica's storage or consensus ended for good; `reason` is the first cause.
     #[error("etcdserver: server stopped after a failure: {reason}")]
     Failed { reason: String },
@@ -48,7 +53,8 @@ impl Error {
             | Self::LeaderChanged
             | Self::LeaderLost
             | Self::TooManyRequests
-            | Self::TimedOut => Class::Retryable,
+            | Self::TimedOut
+            | Self::External { .. } => Class::Retryable,
             Self::Refused(_) | Self::Member(_) => Class::Invalid,
             Self::Stopped | Self::Failed { .. } => Class::Fatal,
         }
@@ -56,7 +62,7 @@ impl Error {
 
     /// True when a write that failed so may have happened all the same.
     pub fn is_unknown_outcome(&self) -> bool {
-        matches!(self, Self::LeaderLost | Self::TimedOut | Self::Stopped | Self::Failed { .. })
+        matches!(self, Self::LeaderLost | Self::TimedOut | Self::Stopped | Self::Failed { .. } | Self::External { .. })
     }
 
     /// The oldest revision that can be read, when the refusal was that an older one was asked for.

@@ -1,4 +1,4 @@
-//! `etcdserverpb.Cluster`: who the members are. Changing them is not done through etcd's API.
+//! `etcdserverpb.Cluster`: who the members are. Everyone may ask; changing them is for administrators.
 
 use std::sync::Arc;
 
@@ -10,8 +10,37 @@ use etcd_client::proto::{
 use tonic::{Request, Response, Status};
 
 use super::{Shared, status};
+use crate::backend::Member;
 
 pub(super) struct Cluster(pub(super) Arc<Shared>);
+
+impl Cluster {
+    fn members(&self, list: Vec<Member>) -> Vec<PbMember> {
+        list.into_iter().map(|member| self.member(member)).collect()
+    }
+
+    fn member(&self, member: Member) -> PbMember {
+        let shared = &self.0;
+        // A replica that is alone has told nobody its name and URLs: they are in its own options.
+        let is_own = member.id == shared.store.identity().member_id;
+        let (name, client_urls) = if is_own && member.name.is_empty() {
+            (shared.options.member_name.clone(), shared.options.client_urls.clone())
+        } else {
+            (member.name, member.client_urls)
+        };
+        PbMember {
+            id: member.id,
+            name,
+            peer_ur_ls: member.peer_urls,
+            client_ur_ls: client_urls,
+            is_learner: member.is_learner,
+        }
+    }
+
+    fn administer<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.0.gate.admit(request.extensions(), &self.0.metrics)?.administer()
+    }
+}
 
 #[tonic::async_trait]
 impl PbClusterService for Cluster {
@@ -21,37 +50,54 @@ impl PbClusterService for Cluster {
     ) -> Result<Response<PbMemberListResponse>, Status> {
         let shared = &self.0;
         shared.gate.admit(request.extensions(), &shared.metrics)?;
-        let member = PbMember {
-            id: shared.store.identity().member_id,
-            name: shared.options.member_name.clone(),
-            client_ur_ls: shared.options.client_urls.clone(),
-            ..PbMember::default()
-        };
-        Ok(Response::new(PbMemberListResponse { header: Some(shared.header_now()), members: vec![member] }))
+        let list = shared.store.members(request.into_inner().linearizable).await.map_err(|error| status::of(&error))?;
+        let header = Some(shared.header_now());
+        Ok(Response::new(PbMemberListResponse { header, members: self.members(list) }))
     }
 
-    async fn member_add(&self, _: Request<PbMemberAddRequest>) -> Result<Response<PbMemberAddResponse>, Status> {
-        Err(status::not_served("changing members through etcd's API"))
+    async fn member_add(&self, request: Request<PbMemberAddRequest>) -> Result<Response<PbMemberAddResponse>, Status> {
+        self.administer(&request)?;
+        let shared = &self.0;
+        let request = request.into_inner();
+        let wanted = Member { peer_urls: request.peer_ur_ls, is_learner: request.is_learner, ..Member::default() };
+        let added = shared.store.member_add(wanted).await.map_err(|error| status::of(&error))?;
+        let list = shared.store.members(false).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(PbMemberAddResponse {
+            header: Some(shared.header_now()),
+            member: Some(self.member(added)),
+            members: self.members(list),
+        }))
     }
 
     async fn member_remove(
         &self,
-        _: Request<PbMemberRemoveRequest>,
+        request: Request<PbMemberRemoveRequest>,
     ) -> Result<Response<PbMemberRemoveResponse>, Status> {
-        Err(status::not_served("changing members through etcd's API"))
+        self.administer(&request)?;
+        let left = self.0.store.member_remove(request.into_inner().id).await.map_err(|error| status::of(&error))?;
+        let header = Some(self.0.header_now());
+        Ok(Response::new(PbMemberRemoveResponse { header, members: self.members(left) }))
     }
 
     async fn member_update(
         &self,
-        _: Request<PbMemberUpdateRequest>,
+        request: Request<PbMemberUpdateRequest>,
     ) -> Result<Response<PbMemberUpdateResponse>, Status> {
-        Err(status::not_served("changing members through etcd's API"))
+        self.administer(&request)?;
+        let request = request.into_inner();
+        let list =
+            self.0.store.member_update(request.id, request.peer_ur_ls).await.map_err(|error| status::of(&error))?;
+        let header = Some(self.0.header_now());
+        Ok(Response::new(PbMemberUpdateResponse { header, members: self.members(list) }))
     }
 
     async fn member_promote(
         &self,
-        _: Request<PbMemberPromoteRequest>,
+        request: Request<PbMemberPromoteRequest>,
     ) -> Result<Response<PbMemberPromoteResponse>, Status> {
-        Err(status::not_served("changing members through etcd's API"))
+        self.administer(&request)?;
+        let list = self.0.store.member_promote(request.into_inner().id).await.map_err(|error| status::of(&error))?;
+        let header = Some(self.0.header_now());
+        Ok(Response::new(PbMemberPromoteResponse { header, members: self.members(list) }))
     }
 }

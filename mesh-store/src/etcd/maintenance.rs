@@ -67,8 +67,14 @@ impl PbMaintenanceService for Maintenance {
         Err(status::not_served("a snapshot in etcd's file format"))
     }
 
-    async fn move_leader(&self, _: Request<PbMoveLeaderRequest>) -> Result<Response<PbMoveLeaderResponse>, Status> {
-        Err(status::not_served("MoveLeader"))
+    async fn move_leader(
+        &self,
+        request: Request<PbMoveLeaderRequest>,
+    ) -> Result<Response<PbMoveLeaderResponse>, Status> {
+        let shared = &self.0;
+        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
+        shared.store.move_leader(request.into_inner().target_id).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(PbMoveLeaderResponse { header: Some(shared.header_now()) }))
     }
 
     async fn downgrade(&self, _: Request<PbDowngradeRequest>) -> Result<Response<PbDowngradeResponse>, Status> {

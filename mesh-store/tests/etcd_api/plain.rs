@@ -1,0 +1,51 @@
+//! What etcd answers beside its API: HTTP paths on the client port, and password authentication that is off.
+
+use etcd_client::{Client, Error};
+use mesh_store::etcd::Gate;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use super::{Served, connect, status};
+
+/// Status line and body.
+async fn get(address: std::net::SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn version_and_health_are_etcds_json() {
+    let mut served = Served::start().await;
+    let address = served.listen(Gate::open("admin-a")).await;
+    let ok = "HTTP/1.1 200 OK".to_owned();
+    let version = r#"{"etcdserver":"3.6.0","etcdcluster":"3.6.0","storage":"3.6.0"}"#;
+    assert_eq!(get(address, "/version").await, (ok.clone(), version.to_owned()));
+    let healthy = r#"{"health":"true","reason":""}"#.to_owned();
+    for path in ["/health", "/health?serializable=true", "/health?exclude=NOSPACE"] {
+        assert_eq!(get(address, path).await, (ok.clone(), healthy.clone()));
+    }
+    // The same port goes on speaking gRPC.
+    connect(address).await.put("a", "b", None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_are_off_and_stay_off() {
+    let mut served = Served::start().await;
+    let mut client: Client = served.client().await;
+    let refusals: [Error; 3] = [
+        client.auth_enable().await.unwrap_err(),
+        client.user_add("eve", "secret", None).await.unwrap_err(),
+        client.role_list().await.unwrap_err(),
+    ];
+    for refusal in refusals {
+        let (code, text) = status(refusal);
+        assert_eq!(code, Code::FailedPrecondition);
+        assert!(text.starts_with("etcdserver: authentication is by client certificate"), "{text}");
+    }
+}

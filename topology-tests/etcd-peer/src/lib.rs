@@ -1,0 +1,9 @@
+//! A real etcd for tests and benchmarks: its programs, built once, and groups of one to five members on loopback.
+//!
+//! Never part of the product: nothing but tests and benchmarks may depend on it.
+
+mod cluster;
+mod programs;
+
+pub use cluster::{Cluster, ClusterTls, Options};
+pub use programs::EtcdPeer;
