@@ -25,6 +25,7 @@ mod meta;
 mod network;
 mod peers;
 mod propose;
+mod quorum;
 mod read_index;
 mod receiver;
 mod replica;

@@ -140,6 +140,22 @@ async fn a_replica_that_was_cut_off_does_not_depose_the_leader_when_it_is_back()
     group.kill_all();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_heard_but_hears_nothing_makes_way() {
+    let group = Group::of(3, |_| {}).await;
+    let deaf = group.leader().await;
+    put(&group.store(deaf), "k", "1").await;
+    group.deafen(deaf);
+    let others: Vec<_> = group.ids().into_iter().filter(|id| *id != deaf).collect();
+    let begun = Instant::now();
+    let revision = put(&group.store(others[0]), "k", "2").await;
+    println!("writes stopped for {:?}", begun.elapsed());
+    assert_eq!(mod_revision(&group.store(others[1]), "k").await, revision);
+    group.heal();
+    assert_eq!(mod_revision(&group.store(deaf), "k").await, revision);
+    group.kill_all();
+}
+
 /// Collects the revisions that a watch delivers, until it has the last one.
 async fn revisions(store: &Embedded, from: i64, last: i64) -> Vec<i64> {
     let mut watcher = store.watch(WatchRequest::prefix("w/", from)).await.unwrap();

@@ -30,7 +30,7 @@ use super::timing::Timing;
 use super::transfer::Transfer;
 use super::transport::{NoPeers, Transport};
 use super::types::Raft;
-use super::{intake, upkeep};
+use super::{intake, quorum, upkeep};
 use crate::backend::{Error, Member, Result};
 use crate::metrics::Metrics;
 
@@ -109,7 +109,7 @@ pub struct Embedded {
     lease_calls: LeaseCalls,
     members: Members,
     transfer: Transfer,
-    receiver: Receiver,
+    parts: Arc<Parts>,
     log: LogStore,
     snapshots: SnapshotDir,
     progress_interval: Duration,
@@ -157,10 +157,11 @@ impl Embedded {
 
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let leaders = Leaders::new(member.id, &raft);
-        let (reads, asker) = read_index::channel(&raft, &peers);
+        let leaders = Leaders::new(member.id, &raft, timing);
+        let (reads, asker) = read_index::channel(&raft, &peers, &leaders);
         let (intake, composer) = intake::channel(&raft, &metrics);
-        let (proposer, batcher) = propose::channel(Arc::clone(&replica), &raft, &peers, intake.clone(), tasks.clone());
+        let (proposer, batcher) =
+            propose::channel(Arc::clone(&replica), &peers, &leaders, intake.clone(), tasks.clone());
         let leadership =
             Leadership::new(raft.clone(), Arc::clone(&replica), reads.clone(), intake.clone(), peers.clone());
         let transfer = Transfer {
@@ -177,27 +178,32 @@ impl Embedded {
             leaders: leaders.clone(),
             transfer: transfer.clone(),
         };
-        let starter =
-            Starter { member: member.clone(), start, raft: raft.clone(), log: log.clone(), peers: peers.clone() };
-        let election = Election::new(peers.clone(), raft.clone(), log.clone(), timing);
-        let receiver = Receiver {
-            parts: Arc::new(Parts {
-                peers: peers.clone(),
-                raft: raft.clone(),
-                election: Arc::clone(&election),
-                snapshots: SnapshotReceiver::new(raft.clone(), tasks.clone()),
-                reads: reads.clone(),
-                intake: intake.clone(),
-                leadership: leadership.clone(),
-                members: members.clone(),
-                transfer: transfer.clone(),
-                starter: starter.clone(),
-            }),
+        let starter = Starter {
+            member: member.clone(),
+            start,
+            raft: raft.clone(),
+            log: log.clone(),
+            peers: peers.clone(),
+            leaders: leaders.clone(),
         };
+        let election = Election::new(peers.clone(), raft.clone(), log.clone(), timing);
+        let parts = Arc::new(Parts {
+            peers: peers.clone(),
+            raft: raft.clone(),
+            election: Arc::clone(&election),
+            snapshots: SnapshotReceiver::new(raft.clone(), tasks.clone()),
+            reads: reads.clone(),
+            intake: intake.clone(),
+            leadership: leadership.clone(),
+            members: members.clone(),
+            transfer: transfer.clone(),
+            starter: starter.clone(),
+        });
         tasks.spawn(asker.run(stop.clone()));
         tasks.spawn(composer.run(stop.clone()));
         tasks.spawn(batcher.run(stop.clone()));
         tasks.spawn(election.run(seed, stop.clone()));
+        tasks.spawn(quorum::watch(raft.clone(), peers.clone(), timing, stop.clone()));
         tasks.spawn(leadership.clone().run(stop.clone()));
         tasks.spawn(members.clone().tend(stop.clone()));
         tasks.spawn(upkeep::expire_leases(Arc::clone(&replica), leadership.clone(), stop.clone()));
@@ -230,7 +236,7 @@ impl Embedded {
             lease_calls,
             members,
             transfer,
-            receiver,
+            parts,
             log,
             snapshots,
             progress_interval,
@@ -253,7 +259,7 @@ impl Embedded {
 
     /// Where the calls of other replicas are served.
     pub fn receiver(&self) -> Receiver {
-        self.receiver.clone()
+        Receiver { parts: Arc::downgrade(&self.parts) }
     }
 
     /// Stops serving: leadership is handed over, watches end, later calls fail, and when it returns nothing of the store

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::timing::Timing;
 use super::types::{NodeId, Peer, Raft, RaftMetrics};
 
 /// How soon one that refused to lead, or could not be reached, is asked again.
@@ -24,12 +25,14 @@ pub(crate) enum Leader {
 #[derive(Clone)]
 pub(crate) struct Leaders {
     id: NodeId,
+    /// How long a leader counts as one without an answer of a quorum.
+    patience: Duration,
     metrics: watch::Receiver<RaftMetrics>,
 }
 
 impl Leaders {
-    pub(crate) fn new(id: NodeId, raft: &Raft) -> Self {
-        Self { id, metrics: raft.metrics() }
+    pub(crate) fn new(id: NodeId, raft: &Raft, timing: Timing) -> Self {
+        Self { id, patience: timing.election_max * 2, metrics: raft.metrics() }
     }
 
     pub(crate) fn known(&self) -> Option<Leader> {
@@ -39,7 +42,9 @@ impl Leaders {
     fn of(&self, metrics: &RaftMetrics) -> Option<Leader> {
         let id = metrics.current_leader?;
         if id == self.id {
-            return Some(Leader::Here);
+            // A leader that no quorum answers any more can do nothing for anybody.
+            let silent = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+            return silent.is_none_or(|silent| silent <= self.patience).then_some(Leader::Here);
         }
         let peer = metrics.membership_config.membership().get_node(&id)?.clone();
         Some(Leader::There { id, peer })

@@ -60,8 +60,9 @@ impl Leadership {
                 changed = metrics.wait_for(|metrics| leads(metrics) != own) => changed.map(|metrics| leads(&metrics)),
             };
             let Ok(leading) = seen else { return };
+            // Whatever was known of an earlier term is void, also when this replica was elected again at once.
+            self.term.send_replace(0);
             if leading == 0 {
-                self.term.send_replace(0);
                 continue;
             }
             let index = tokio::select! {

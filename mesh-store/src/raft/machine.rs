@@ -19,7 +19,7 @@ pub(crate) struct Machine {
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotBuilder = Self;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
         let state = self.replica.state.read();
@@ -34,8 +34,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(entries.into_iter().map(|entry| self.replica.apply(entry)).collect())
     }
 
-    async fn get_snapshot_builder(&mut self) -> Self {
-        self.clone()
+    /// The view is taken here, between two entries: the builder itself runs beside the ones that follow.
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { snapshot: Arc::new(self.replica.snapshot()), machine: self.clone() }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<File>, StorageError> {
@@ -65,21 +66,25 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot<TypeConfig>>, StorageError> {
         let read =
             |error: &dyn std::error::Error| StorageIoError::read_snapshot(None, openraft::AnyError::error(error));
-        let Some(path) = self.snapshots.newest().map_err(|error| read(&error))? else { return Ok(None) };
-        let snapshot = snapshot::read(&path).map_err(|error| read(&error))?;
+        let Some((path, meta)) = self.snapshots.newest_meta().map_err(|error| read(&error))? else { return Ok(None) };
         let file = File::open(path).await.map_err(|error| read(&error))?;
-        Ok(Some(RaftSnapshot { meta: snapshot.meta, snapshot: Box::new(file) }))
+        Ok(Some(RaftSnapshot { meta, snapshot: Box::new(file) }))
     }
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for Machine {
+/// A state to be written to disk.
+pub(crate) struct Builder {
+    machine: Machine,
+    snapshot: Arc<Snapshot>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot<TypeConfig>, StorageError> {
-        let machine = self.clone();
+        let (machine, snapshot) = (self.machine.clone(), Arc::clone(&self.snapshot));
         let written = tokio::task::spawn_blocking(move || {
-            let snapshot = machine.replica.snapshot();
             let path = machine.snapshots.save(&snapshot)?;
             machine.replica.metrics.snapshots.inc();
-            Ok::<_, SnapshotError>((snapshot.meta, path))
+            Ok::<_, SnapshotError>((snapshot.meta.clone(), path))
         });
         let written = written.await.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
         let (meta, path) = written.map_err(|error| StorageIoError::write_snapshot(None, &error))?;

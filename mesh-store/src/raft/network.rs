@@ -45,7 +45,9 @@ type NotSent<E> = RPCError<NodeId, Peer, RaftError<NodeId, E>>;
 
 fn not_sent<E: std::error::Error>(error: &CallError) -> NotSent<E> {
     match error {
-        CallError::Transport(_) | CallError::Refused { .. } => RPCError::Unreachable(Unreachable::new(error)),
+        CallError::Transport(_) | CallError::Silent | CallError::Refused { .. } => {
+            RPCError::Unreachable(Unreachable::new(error))
+        }
         CallError::TimedOut { .. } | CallError::TooLarge { .. } | CallError::Garbled { .. } => {
             RPCError::Network(NetworkError::new(error))
         }
@@ -58,6 +60,9 @@ impl RaftNetwork<TypeConfig> for Connection {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, NotSent<openraft::error::Infallible>> {
+        if self.peers.is_silent() {
+            return Err(not_sent(&CallError::Silent));
+        }
         let entries = request.entries.len() as u64;
         match self.peers.call(self.target, &self.peer, Call::Append(request), option.hard_ttl()).await {
             Ok(Answer::Append(response)) => Ok(response),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +21,8 @@ pub(crate) enum CallError {
     TimedOut { id: NodeId, timeout: Duration },
     #[error("replica {id} refused: {refusal}")]
     Refused { id: NodeId, refusal: Refusal },
+    #[error("this leader keeps silent, because no quorum has answered it for a while")]
+    Silent,
     #[error("the message of {bytes} bytes is too large")]
     TooLarge { bytes: usize },
     #[error("the answer of replica {id} is not one to this call")]
@@ -31,7 +33,7 @@ impl CallError {
     /// True when the other side has certainly done nothing.
     pub(crate) fn is_not_done(&self) -> bool {
         match self {
-            Self::Transport(TransportError::Unreachable { .. }) | Self::TooLarge { .. } => true,
+            Self::Transport(TransportError::Unreachable { .. }) | Self::Silent | Self::TooLarge { .. } => true,
             Self::Refused { refusal, .. } => !matches!(refusal, Refusal::LostLeadership | Refusal::Failed { .. }),
             Self::Transport(TransportError::Broken { .. }) | Self::TimedOut { .. } | Self::Garbled { .. } => false,
         }
@@ -48,13 +50,21 @@ struct Shared {
     transport: Arc<dyn Transport>,
     /// 0 until this replica belongs to a group.
     cluster_id: AtomicU64,
+    /// No entries and heartbeats are sent while it is set.
+    silent: AtomicBool,
     /// When each replica last answered.
     answered: Mutex<HashMap<NodeId, Instant>>,
 }
 
 impl Peers {
     pub(crate) fn new(id: NodeId, transport: Arc<dyn Transport>, cluster_id: u64) -> Self {
-        let shared = Shared { id, transport, cluster_id: AtomicU64::new(cluster_id), answered: Mutex::default() };
+        let shared = Shared {
+            id,
+            transport,
+            cluster_id: AtomicU64::new(cluster_id),
+            silent: AtomicBool::new(false),
+            answered: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -68,6 +78,14 @@ impl Peers {
 
     pub(crate) fn set_cluster_id(&self, cluster_id: u64) {
         self.shared.cluster_id.store(cluster_id, Ordering::Release);
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::Release);
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.shared.silent.load(Ordering::Acquire)
     }
 
     /// True if the replica has answered within the last while.
@@ -84,7 +102,7 @@ impl Peers {
     ) -> Result<Answer, CallError> {
         // Before there is a group, nothing can be said about it.
         let cluster_id = match call {
-            Call::Found { .. } | Call::Join => 0,
+            Call::Found { .. } | Call::Join { .. } => 0,
             _ => self.cluster_id(),
         };
         let envelope = Envelope { cluster_id, from: self.shared.id, to, call };

@@ -21,7 +21,7 @@ use super::replica::Replica;
 use super::rpc::{Answer, Call, Refusal};
 use super::tickets::Reply;
 use super::transport::MAX_MESSAGE_BYTES;
-use super::types::{Origin, Part, Raft};
+use super::types::{Origin, Part};
 use crate::backend::Error;
 
 const PARTS_UNDER_WAY: usize = 2;
@@ -64,13 +64,13 @@ struct Courier {
 
 pub(crate) fn channel(
     replica: Arc<Replica>,
-    raft: &Raft,
     peers: &Peers,
+    leaders: &Leaders,
     intake: Intake,
     tasks: TaskTracker,
 ) -> (Proposer, Batcher) {
     let (sender, receiver) = mpsc::channel(COMMANDS_WAITING);
-    let courier = Courier { replica, intake, peers: peers.clone(), leaders: Leaders::new(peers.id(), raft) };
+    let courier = Courier { replica, intake, peers: peers.clone(), leaders: leaders.clone() };
     (Proposer { queue: sender }, Batcher { queue: receiver, courier, tasks })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The leader answers with its commit index, after a quorum has confirmed that it still leads. A leader that has not
 //! committed an entry of its own term yet may not know what was acknowledged before it: then the answer is its first own
-//! entry (openraft's `get_read_log_id` sees to that, and the test below that it stays so). Reads that arrive while a
-//! question is under way share the next one.
+//! entry (openraft's `get_read_log_id` sees to that; `all_replicas_die_at_once` in `tests/replication.rs` notices if it does
+//! not). Reads that arrive while a question is under way share the next one.
 
 use std::time::Duration;
 
@@ -39,11 +39,10 @@ pub(crate) struct Asker {
     leaders: Leaders,
 }
 
-pub(crate) fn channel(raft: &Raft, peers: &Peers) -> (ReadIndex, Asker) {
+pub(crate) fn channel(raft: &Raft, peers: &Peers, leaders: &Leaders) -> (ReadIndex, Asker) {
     let (sender, receiver) = mpsc::channel(READS_WAITING);
-    let leaders = Leaders::new(peers.id(), raft);
     let asker = Asker { questions: receiver, raft: raft.clone(), peers: peers.clone(), leaders: leaders.clone() };
-    (ReadIndex { questions: sender, leaders }, asker)
+    (ReadIndex { questions: sender, leaders: leaders.clone() }, asker)
 }
 
 impl ReadIndex {

@@ -1,6 +1,6 @@
 //! Serving the calls of other replicas.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -19,10 +19,11 @@ use super::start::Starter;
 use super::transfer::Transfer;
 use super::types::Raft;
 
-/// Where a transport delivers the calls of other replicas.
+/// Where a transport delivers the calls of other replicas. It does not keep the replica alive: calls to one that is gone are
+/// refused.
 #[derive(Clone)]
 pub struct Receiver {
-    pub(crate) parts: Arc<Parts>,
+    pub(crate) parts: Weak<Parts>,
 }
 
 pub(crate) struct Parts {
@@ -47,11 +48,12 @@ impl Receiver {
         is_from: impl FnOnce(u64) -> bool + Send + 'a,
     ) -> BoxFuture<'a, Bytes> {
         async move {
-            let answer = match rpc::decode::<Envelope>(message) {
-                None => Answer::Refused(Refusal::Unreadable),
-                Some(envelope) => match self.parts.check(&envelope, is_from) {
+            let answer = match (self.parts.upgrade(), rpc::decode::<Envelope>(message)) {
+                (None, _) => Answer::Refused(Refusal::NotAdmitted),
+                (_, None) => Answer::Refused(Refusal::Unreadable),
+                (Some(parts), Some(envelope)) => match parts.check(&envelope, is_from) {
                     Err(refusal) => Answer::Refused(refusal),
-                    Ok(()) => self.parts.serve(envelope).await,
+                    Ok(()) => parts.serve(envelope).await,
                 },
             };
             // Every answer is small but for its error texts, and those are too.
@@ -70,7 +72,7 @@ impl Parts {
         if envelope.to != id {
             return Err(Refusal::OtherReplica { id });
         }
-        if matches!(envelope.call, Call::Found { .. } | Call::Join) {
+        if matches!(envelope.call, Call::Found { .. } | Call::Join { .. }) {
             return Ok(());
         }
         let (own, asked) = (self.peers.cluster_id(), envelope.cluster_id);
@@ -134,7 +136,7 @@ impl Parts {
             Call::MoveLeader { to } => self.transfer.hand_over(to).await.map(Answer::Moved),
             Call::StandForElection => self.raft.trigger().elect().await.map(|()| Answer::Standing).map_err(failed),
             Call::Found { cluster_id, members } => Ok(self.starter.agree(cluster_id, &members).await),
-            Call::Join => Ok(self.starter.admit(envelope.from)),
+            Call::Join { id } => Ok(self.starter.admit(id, envelope.from).await),
         };
         answer.unwrap_or_else(Answer::Refused)
     }

@@ -49,8 +49,10 @@ pub(crate) enum Call {
         cluster_id: u64,
         members: Vec<NodeId>,
     },
-    /// An empty replica asks whether the group expects it.
-    Join,
+    /// An empty replica asks whether the group expects it; passed on to the leader once.
+    Join {
+        id: NodeId,
+    },
 }
 
 #[derive(Serialize, Deserialize)]

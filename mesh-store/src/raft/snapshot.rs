@@ -7,8 +7,10 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mesh_store_mvcc::Image;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::meta::replace;
@@ -40,6 +42,8 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotDir {
     dir: PathBuf,
+    /// What the newest file is about, so that it need not be read for that. Written by whoever wrote or read the file.
+    newest: Arc<Mutex<Option<(PathBuf, SnapshotMeta)>>>,
 }
 
 impl SnapshotDir {
@@ -52,13 +56,23 @@ impl SnapshotDir {
                 fs::remove_file(&path).map_err(at)?;
             }
         }
-        Ok(Self { dir })
+        Ok(Self { dir, newest: Arc::default() })
     }
 
     /// The newest snapshot. A damaged one is an error, never skipped: the log before it is gone.
     pub(crate) fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
         let Some(path) = self.newest()? else { return Ok(None) };
-        read(&path).map(Some)
+        let snapshot = read(&path)?;
+        *self.newest.lock() = Some((path, snapshot.meta.clone()));
+        Ok(Some(snapshot))
+    }
+
+    /// The newest snapshot's file, and what it is about.
+    pub(crate) fn newest_meta(&self) -> Result<Option<(PathBuf, SnapshotMeta)>, SnapshotError> {
+        if self.newest.lock().is_none() {
+            self.load()?;
+        }
+        Ok(self.newest.lock().clone())
     }
 
     pub(crate) fn newest(&self) -> Result<Option<PathBuf>, SnapshotError> {
@@ -71,6 +85,7 @@ impl SnapshotDir {
         let path = self.dir.join(format!("{index:020}.snap"));
         replace(&path, |file| write(file, snapshot))
             .map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
+        *self.newest.lock() = Some((path.clone(), snapshot.meta.clone()));
         for older in self.files()?.into_iter().filter(|file| *file < path) {
             fs::remove_file(&older).map_err(|source| SnapshotError::Io { path: older, source })?;
         }
@@ -117,6 +132,11 @@ fn write(file: &mut File, snapshot: &Snapshot) -> io::Result<()> {
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Snapshot, String> {
+    postcard::from_bytes(check(bytes)?).map_err(|error| error.to_string())
+}
+
+/// The body of a snapshot that is whole.
+pub(crate) fn check(bytes: &[u8]) -> Result<&[u8], String> {
     let (head, body) = bytes.split_at_checked(HEAD).ok_or("it is too short")?;
     if &head[..8] != MAGIC {
         return Err("it does not start as a snapshot does".to_owned());
@@ -128,7 +148,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Snapshot, String> {
     if crc32fast::hash(body).to_le_bytes() != head[16..] {
         return Err("its checksum does not match".to_owned());
     }
-    postcard::from_bytes(body).map_err(|error| error.to_string())
+    Ok(body)
 }
 
 /// Counts and checks what is written, so that the head can be filled in afterwards.

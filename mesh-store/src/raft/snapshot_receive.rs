@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use openraft::Snapshot;
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::sync::{Mutex, watch};
 use tokio_util::task::TaskTracker;
 
 use super::rpc::{SnapshotChunk, SnapshotProgress};
+use super::snapshot;
 use super::types::{Raft, Vote};
 
 /// How long the sender of the last chunk waits for the installation before it is told to ask again.
@@ -89,9 +90,24 @@ impl SnapshotReceiver {
         let Stage::Receiving(file) = stage else { return };
         let (raft, vote, meta) = (self.raft.clone(), chunk.vote, chunk.meta.clone());
         self.tasks.spawn(async move {
-            let installed = raft.install_full_snapshot(vote, Snapshot { meta, snapshot: file }).await;
-            let result = installed.map(|response| response.vote).map_err(|fatal| fatal.to_string());
+            // openraft takes a snapshot that cannot be installed for a broken disk, and ends: a damaged one is refused first.
+            let result = match check(file).await {
+                Err(reason) => Err(format!("the snapshot that was received is damaged: {reason}")),
+                Ok(file) => {
+                    let installed = raft.install_full_snapshot(vote, Snapshot { meta, snapshot: file }).await;
+                    installed.map(|response| response.vote).map_err(|fatal| fatal.to_string())
+                }
+            };
             done.send_replace(Some(result));
         });
     }
+}
+
+async fn check(mut file: Box<File>) -> Result<Box<File>, String> {
+    let unread = |error: std::io::Error| error.to_string();
+    let mut bytes = Vec::new();
+    file.rewind().await.map_err(unread)?;
+    file.read_to_end(&mut bytes).await.map_err(unread)?;
+    snapshot::check(&bytes)?;
+    Ok(file)
 }

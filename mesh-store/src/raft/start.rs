@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio_util::sync::CancellationToken;
 
+use super::leader::{Leader, Leaders};
 use super::log_store::LogStore;
 use super::peers::{CallError, Peers};
 use super::rpc::{Answer, Call, Refusal};
@@ -58,6 +59,7 @@ pub(crate) struct Starter {
     pub(crate) raft: Raft,
     pub(crate) log: LogStore,
     pub(crate) peers: Peers,
+    pub(crate) leaders: Leaders,
 }
 
 impl Starter {
@@ -144,7 +146,8 @@ impl Starter {
     /// The number of the group that expects this replica, if one of the members leads such a one.
     async fn ask_to_join(&self, members: &[Member]) -> Result<Option<u64>, StartError> {
         for member in members.iter().filter(|member| member.id != self.member.id) {
-            match self.peers.call(member.id, &Peer::from(member.clone()), Call::Join, CALL_TIMEOUT).await {
+            let call = Call::Join { id: self.member.id };
+            match self.peers.call(member.id, &Peer::from(member.clone()), call, CALL_TIMEOUT * 2).await {
                 Ok(Answer::Admitted { cluster_id }) => return Ok(Some(cluster_id)),
                 Err(CallError::Refused { refusal: Refusal::Wiped { cluster_id }, .. }) => {
                     return Err(StartError::Wiped { id: self.member.id, cluster_id });
@@ -185,8 +188,22 @@ impl Starter {
         }
     }
 
-    /// Answers an empty replica that wants to join, if this one leads.
-    pub(crate) fn admit(&self, id: NodeId) -> Answer {
+    /// Answers an empty replica that wants to join, or lets the leader answer.
+    pub(crate) async fn admit(&self, id: NodeId, from: NodeId) -> Answer {
+        match self.leaders.known() {
+            Some(Leader::Here) => self.admit_here(id),
+            Some(Leader::There { id: leader, peer }) if id == from => {
+                match self.peers.call(leader, &peer, Call::Join { id }, CALL_TIMEOUT).await {
+                    Ok(answer) => answer,
+                    Err(CallError::Refused { refusal, .. }) => Answer::Refused(refusal),
+                    Err(_) => Answer::Refused(Refusal::NotLeader),
+                }
+            }
+            _ => Answer::Refused(Refusal::NotLeader),
+        }
+    }
+
+    fn admit_here(&self, id: NodeId) -> Answer {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let Some(replication) = &metrics.replication else { return Answer::Refused(Refusal::NotLeader) };

@@ -169,6 +169,11 @@ impl Group {
         }
     }
 
+    /// Nothing reaches the replica any more, but it is heard.
+    pub(crate) fn deafen(&self, id: u64) {
+        self.net.cut.lock().extend(self.running.keys().filter(|other| **other != id).map(|other| (*other, id)));
+    }
+
     pub(crate) fn heal(&self) {
         self.net.cut.lock().clear();
     }

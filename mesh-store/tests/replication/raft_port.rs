@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use certs::incoming::Options as TlsOptions;
 use certs::{
@@ -11,7 +11,7 @@ use certs::{
 };
 use mesh_store::backend::Member;
 use mesh_store::raft_port::{GrpcTransport, RaftService};
-use mesh_store::{Embedded, Metrics, OpenError, Options, Start, Store};
+use mesh_store::{Embedded, LogStoreError, Metrics, OpenError, Options, Start, Store, Transport};
 use mesh_types::ClusterName;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -68,7 +68,18 @@ impl Cluster {
     async fn start(&self, member: &Member, start: Start, listener: TcpListener, shows: Leaf) -> Replica {
         let dir = self.dir.path().join(member.id.to_string());
         let options = Options { member: member.clone(), start, segment_bytes: 1 << 20, ..Options::new(dir) };
-        let store = Embedded::start(options, Arc::new(self.transport(shows)), Metrics::detached()).await.unwrap();
+        let transport: Arc<dyn Transport> = Arc::new(self.transport(shows));
+        let begun = Instant::now();
+        let store = loop {
+            match Embedded::start(options.clone(), Arc::clone(&transport), Metrics::detached()).await {
+                Ok(store) => break store,
+                // The last calls to the one that was here before are still being answered.
+                Err(OpenError::Log(LogStoreError::InUse { .. })) if begun.elapsed() < DEADLINE => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
         let tls = ServerTls::new(LiveLeaf::new(self.leaf()), Arc::clone(&self.authorities), ClientAuth::Required);
         let tls_options = TlsOptions::new("raft", Connections::new(), TlsMetrics::default());
         let incoming = TlsIncoming::from_listener(listener, tls, tls_options);
