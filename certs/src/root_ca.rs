@@ -75,14 +75,23 @@ pub enum Error {
 }
 
 impl RootCa {
-    /// Reads the CA in `dir`, or makes one there when `dir` is absent or empty. A crash leaves a whole CA or none.
+    /// Reads the CA in `dir`, or makes one there when `dir` is absent or empty. A crash leaves a whole CA or none, and of
+    /// several processes that start at once one makes it.
     pub fn load_or_create(dir: &Path, cluster: &ClusterName) -> Result<Self, Error> {
-        let is_new = match fs::read_dir(dir) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(source) => return Err(Error::Io { step: "read the directory", path: dir.to_owned(), source }),
+        if !is_empty(dir)? {
+            return Self::load(dir, cluster);
+        }
+        let io = |step, path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { step, path, source }
         };
-        if !is_new {
+        let parent = file::parent(dir);
+        fs::create_dir_all(parent).map_err(io("create the directory", parent))?;
+        let lock_path = parent.join(format!(".{}.lock", dir.file_name().unwrap_or_default().display()));
+        let lock = fs::File::create(&lock_path).map_err(io("create", &lock_path))?;
+        lock.lock().map_err(io("lock", &lock_path))?;
+        // Another process may have made it while this one waited for the lock, which lives until the end of this function.
+        if !is_empty(dir)? {
             return Self::load(dir, cluster);
         }
         let made = Self::generate(cluster)?;
@@ -159,7 +168,6 @@ impl RootCa {
             move |source| Error::Io { step, path, source }
         };
         let parent = file::parent(dir);
-        fs::create_dir_all(parent).map_err(io("create the directory", parent))?;
         let beside = parent.join(format!(".{}.new", dir.file_name().unwrap_or_default().display()));
         match fs::remove_dir_all(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io("remove", &beside)(error)),
@@ -196,6 +204,15 @@ impl RootCa {
         let kind = issue::Kind::Agent(node);
         let certificate = self.sign(&kind, &key, validity)?;
         Ok(pem::encode_certificates([certificate.as_ref()]))
+    }
+}
+
+/// Whether nothing is there, or an empty directory.
+fn is_empty(dir: &Path) -> Result<bool, Error> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(Error::Io { step: "read the directory", path: dir.to_owned(), source }),
     }
 }
 

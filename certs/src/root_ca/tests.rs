@@ -14,7 +14,10 @@ fn the_first_start_makes_a_ca_and_later_ones_read_it() {
     let read = RootCa::load_or_create(&dir, &name("a")).unwrap();
     assert_eq!((made.uuid(), made.bundle()), (read.uuid(), read.bundle()));
     assert_eq!(fs::metadata(dir.join(KEY_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1);
+    let beside = fs::read_dir(dir.parent().unwrap()).unwrap();
+    let mut beside: Vec<_> = beside.map(|entry| entry.unwrap().file_name()).collect();
+    beside.sort();
+    assert_eq!(beside, [".ca.lock", "ca"]);
     assert!(read.bundle().expires_at() > validity::now());
 }
 
@@ -100,4 +103,23 @@ fn requests_that_prove_nothing_are_refused() {
     let other = PendingLeaf::generate("y").unwrap();
     let pem = sign(good.csr_pem()).unwrap();
     assert!(matches!(other.complete(&pem), Err(leaf::Error::OtherKey { .. })));
+}
+
+#[test]
+fn of_several_that_start_at_once_one_makes_the_ca() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("ca");
+    let start = std::sync::Barrier::new(8);
+    let uuids: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    RootCa::load_or_create(&dir, &name("a")).unwrap().uuid()
+                })
+            })
+            .collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    assert_eq!(uuids.len(), 1, "{uuids:?}");
 }
