@@ -16,6 +16,8 @@ use crate::failure::Failure;
 pub(crate) enum Error {
     #[error("cannot reach it at {address}")]
     Unreachable { address: String, source: tonic::transport::Error },
+    #[error("no address of it is known")]
+    NoAddress,
     #[error("cannot read {}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("the address {address} is not usable")]
@@ -32,9 +34,16 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// To the first replica that can be reached; where none can, the failure is that of the last one.
     pub(crate) async fn connect(context: &Context, timeout: Duration) -> Result<Self, Failure> {
-        let channel = channel(&context.address, timeout).await.map_err(|e| failure(&context.name, &e))?;
-        Ok(Self { context: context.name.clone(), api: AdminClient::new(channel) })
+        let mut failed = Failure::new(Exit::Config, &context.name, &Error::NoAddress);
+        for address in &context.addresses {
+            match channel(address, timeout).await {
+                Ok(channel) => return Ok(Self { context: context.name.clone(), api: AdminClient::new(channel) }),
+                Err(error) => failed = failure(&context.name, &error),
+            }
+        }
+        Err(failed)
     }
 
     /// Takes the answer of `call` out of its envelope, or says what its refusal means.
@@ -76,7 +85,7 @@ fn failure(context: &str, error: &Error) -> Failure {
         Error::Unreachable { .. } => {
             (Exit::Unavailable, Some("is its mesh-apiserver running, and is the address right?"))
         }
-        Error::File { .. } | Error::Address { .. } => {
+        Error::NoAddress | Error::File { .. } | Error::Address { .. } => {
             (Exit::Config, Some("the paths are those of the configuration file"))
         }
         Error::Refused { code, .. } => match code {

@@ -24,7 +24,8 @@ pub(crate) enum Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Context {
     pub(crate) name: String,
-    pub(crate) address: Address,
+    /// One for each replica of its API server that is named, at least one; any of them answers for the cluster.
+    pub(crate) addresses: Vec<Address>,
 }
 
 /// The file, checked.
@@ -59,12 +60,29 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    admin_socket: Option<PathBuf>,
-    endpoint: Option<String>,
+    admin_socket: Option<OneOrMany<PathBuf>>,
+    endpoint: Option<OneOrMany<String>>,
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     server_name: Option<String>,
+}
+
+/// `x = "a"`, or `x = ["a", "b"]` where a cluster's API server has replicas.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Many(many) => many,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,8 +113,8 @@ pub(crate) fn parse(text: &str, folder: &Path) -> Result<Config, Error> {
     let mut mistakes = Vec::new();
     let mut contexts = Vec::new();
     for (name, entry) in file.contexts {
-        match address(entry, folder) {
-            Ok(address) => contexts.push(Context { name, address }),
+        match addresses(entry, folder) {
+            Ok(addresses) => contexts.push(Context { name, addresses }),
             Err(found) => mistakes.extend(found.into_iter().map(|m| format!("contexts.{name}: {m}"))),
         }
     }
@@ -113,34 +131,37 @@ pub(crate) fn parse(text: &str, folder: &Path) -> Result<Config, Error> {
     if mistakes.is_empty() { Ok(Config { contexts, nodes }) } else { Err(Error::Invalid(mistakes)) }
 }
 
-fn address(entry: Entry, folder: &Path) -> Result<Address, Vec<String>> {
+fn addresses(entry: Entry, folder: &Path) -> Result<Vec<Address>, Vec<String>> {
     let Entry { admin_socket, endpoint, ca, cert, key, server_name } = entry;
     let tls_only = [("ca", ca.is_some()), ("cert", cert.is_some()), ("key", key.is_some())];
-    match (admin_socket, endpoint) {
+    match (admin_socket.map(OneOrMany::into_vec), endpoint.map(OneOrMany::into_vec)) {
+        (Some(sockets), _) if sockets.is_empty() => Err(vec!["admin_socket is an empty list".to_owned()]),
+        (_, Some(endpoints)) if endpoints.is_empty() => Err(vec!["endpoint is an empty list".to_owned()]),
         (Some(_), Some(_)) => Err(vec!["both admin_socket and endpoint: keep one".to_owned()]),
         (None, None) => Err(vec!["neither admin_socket nor endpoint".to_owned()]),
-        (Some(socket), None) => {
+        (Some(sockets), None) => {
             let stray: Vec<_> = tls_only.iter().filter(|(_, set)| *set).map(|(n, _)| *n).collect();
             if stray.is_empty() {
-                Ok(Address::Socket(folder.join(socket)))
+                Ok(sockets.into_iter().map(|socket| Address::Socket(folder.join(socket))).collect())
             } else {
                 Err(vec![format!("{} means nothing with admin_socket", stray.join(", "))])
             }
         }
-        (None, Some(endpoint)) => {
-            let mut mistakes = Vec::new();
-            let port = endpoint.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-            if !matches!(port, Some((host, Ok(port))) if !host.is_empty() && port != 0 && !endpoint.contains('/')) {
-                mistakes.push(format!("endpoint {endpoint:?} is not host:port"));
-            }
+        (None, Some(endpoints)) => {
+            let wrong = endpoints.iter().filter(|endpoint| !is_host_and_port(endpoint));
+            let mut mistakes: Vec<String> =
+                wrong.map(|endpoint| format!("endpoint {endpoint:?} is not host:port")).collect();
             match (ca, cert, key) {
-                (Some(ca), Some(cert), Some(key)) if mistakes.is_empty() => Ok(Address::Tls {
-                    endpoint,
-                    ca: folder.join(ca),
-                    cert: folder.join(cert),
-                    key: folder.join(key),
-                    server_name,
-                }),
+                (Some(ca), Some(cert), Some(key)) if mistakes.is_empty() => {
+                    let one = |endpoint| Address::Tls {
+                        endpoint,
+                        ca: folder.join(&ca),
+                        cert: folder.join(&cert),
+                        key: folder.join(&key),
+                        server_name: server_name.clone(),
+                    };
+                    Ok(endpoints.into_iter().map(one).collect())
+                }
                 _ => {
                     let missing = tls_only.iter().filter(|(_, set)| !set);
                     mistakes
@@ -150,6 +171,11 @@ fn address(entry: Entry, folder: &Path) -> Result<Address, Vec<String>> {
             }
         }
     }
+}
+
+fn is_host_and_port(endpoint: &str) -> bool {
+    let parts = endpoint.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    matches!(parts, Some((host, Ok(port))) if !host.is_empty() && port != 0 && !endpoint.contains('/'))
 }
 
 #[cfg(test)]
@@ -165,7 +191,7 @@ mod tests {
         let config = parse(
             r#"
             [contexts.cluster-a]
-            admin_socket = "run/a.sock"
+            admin_socket = ["run/a.sock", "/run/a2.sock"]
             [contexts.cluster-b]
             endpoint = "[2001:db8::1]:2382"
             ca = "/pki/ca.pem"
@@ -178,8 +204,9 @@ mod tests {
             Path::new("/etc"),
         )
         .unwrap();
-        assert_eq!(config.contexts[0].address, Address::Socket("/etc/run/a.sock".into()));
-        let Address::Tls { endpoint, ca, cert, server_name, .. } = &config.contexts[1].address else { panic!() };
+        let sockets = ["/etc/run/a.sock", "/run/a2.sock"].map(|path| Address::Socket(path.into()));
+        assert_eq!(config.contexts[0].addresses, sockets);
+        let Address::Tls { endpoint, ca, cert, server_name, .. } = &config.contexts[1].addresses[0] else { panic!() };
         assert_eq!((endpoint.as_str(), server_name.as_deref()), ("[2001:db8::1]:2382", Some("mesh")));
         assert_eq!((ca.as_path(), cert.as_path()), (Path::new("/pki/ca.pem"), Path::new("/etc/admin.pem")));
         assert_eq!(config.nodes["a1"], ["nsenter", "--net=/run/a1"]);
@@ -199,6 +226,8 @@ mod tests {
             [contexts.d]
             admin_socket = "x"
             key = "k"
+            [contexts.e]
+            admin_socket = []
             [nodes.n]
             exec = []
             "#,
@@ -211,6 +240,7 @@ mod tests {
              contexts.c: cert is missing: endpoint needs ca, cert, key\n\
              contexts.c: key is missing: endpoint needs ca, cert, key\n\
              contexts.d: key means nothing with admin_socket\n\
+             contexts.e: admin_socket is an empty list\n\
              nodes.n: exec is empty: name a command such as [\"nsenter\", ...]"
         );
     }

@@ -22,7 +22,7 @@ Configuration file:
   admin_socket = \"/run/isthmus/mesh-apiserver.sock\"    # as root on the API server's machine
 
   [contexts.cluster-b]                                  # from anywhere, by certificate
-  endpoint = \"b.example.net:2382\"
+  endpoint = [\"b1.example.net:2382\", \"b2.example.net:2382\"]   # or one, without brackets
   ca = \"b-ca.pem\"                                       # files: relative to this one
   cert = \"admin-cluster-b.pem\"
   key = \"admin-cluster-b.key\"
