@@ -85,6 +85,10 @@ pub trait Store: Send + Sync + 'static {
     /// The newest revision that this replica has applied.
     fn revision(&self) -> i64;
 
+    /// Whether this process is the replica that leads the store; `None` where the store's replicas are other processes.
+    /// As last heard: another replica may lead already.
+    fn is_leader(&self) -> Option<bool>;
+
     /// The store's own number: never 0, the same on all replicas, and the same for the life of the data. A client that
     /// sees it change must forget what it read.
     fn cluster_id(&self) -> u64 {

@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod etcd;
+mod fence;
 pub mod external;
 mod metrics;
 mod raft;
@@ -17,6 +18,7 @@ pub mod raft_port;
 
 pub use backend::Store;
 pub use external::External;
+pub use fence::Fenced;
 /// The words of requests, responses and events.
 pub use mesh_store_mvcc as mvcc;
 pub use metrics::{Metrics, PrincipalLabel};

@@ -11,7 +11,7 @@ use mesh_store::backend::{Error, Member, MemberError, WatchRequest, WatchUpdate,
 use mesh_store::mvcc::{
     Compare, DeleteRangeRequest, Event, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
 };
-use mesh_store::{Embedded, LogStoreError, Metrics, OpenError, Options, Retention, Store};
+use mesh_store::{Embedded, Fenced, LogStoreError, Metrics, OpenError, Options, Retention, Store};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -363,4 +363,30 @@ async fn many_clients_share_a_sync() {
     let syncs = metrics.fdatasync_total() - before;
     assert!(syncs * 5 < CLIENTS * WRITES, "{syncs} syncs for {} writes", CLIENTS * WRITES);
     store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_former_holder_of_a_role_writes_nothing_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = open(options(dir.path())).await;
+    let first = store.put(PutRequest::new("role", "first")).await.unwrap().revision;
+    let fenced = Fenced::new(Arc::clone(&store), "role", first);
+    fenced.put(PutRequest::new("fact", "of the first")).await.unwrap();
+    let ops = vec![TxnOp::Put(PutRequest::new("other", "of the first"))];
+    let txn = TxnRequest { success: ops, ..TxnRequest::default() };
+    assert!(fenced.txn(txn.clone()).await.unwrap().succeeded, "a transaction is answered as if there were no fence");
+
+    store.delete_range(DeleteRangeRequest::key("role")).await.unwrap();
+    store.put(PutRequest::new("role", "second")).await.unwrap();
+    let before = store.revision();
+    let refused = [
+        fenced.put(PutRequest::new("fact", "late")).await.unwrap_err(),
+        fenced.delete_range(DeleteRangeRequest::key("fact")).await.unwrap_err(),
+        fenced.txn(txn).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(error, Error::Fenced { .. }), "{error}");
+        assert_eq!(error.to_string(), "role has another holder now: nothing was written");
+    }
+    assert_eq!(store.revision(), before);
 }

@@ -11,7 +11,7 @@ pub enum Class {
     Retryable,
     /// The same request will fail again.
     Invalid,
-    /// This replica will not serve again until it is restarted.
+    /// The store will not serve this caller again: the replica has to be restarted, or the caller lost its role.
     Fatal,
 }
 
@@ -35,6 +35,9 @@ pub enum Error {
     TooManyRequests,
     #[error("etcdserver: request timed out")]
     TimedOut,
+    /// Another one holds the role now that the writer acts in; nothing was written. See [`crate::Fenced`].
+    #[error("{role} has another holder now: nothing was written")]
+    Fenced { role: String },
     #[error("etcdserver: server stopped")]
     Stopped,
     /// An etcd that somebody else runs, in the place of the embedded store, did not do it.
@@ -56,7 +59,7 @@ impl Error {
             | Self::TimedOut
             | Self::External { .. } => Class::Retryable,
             Self::Refused(_) | Self::Member(_) => Class::Invalid,
-            Self::Stopped | Self::Failed { .. } => Class::Fatal,
+            Self::Fenced { .. } | Self::Stopped | Self::Failed { .. } => Class::Fatal,
         }
     }
 

@@ -16,6 +16,7 @@ pub(super) fn of(error: &Error) -> Status {
         | Error::LeaderChanged
         | Error::LeaderLost
         | Error::TimedOut
+        | Error::Fenced { .. }
         | Error::Stopped
         | Error::Failed { .. }
         | Error::External { .. } => Status::unavailable(text),
