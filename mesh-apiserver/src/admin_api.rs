@@ -2,20 +2,27 @@
 
 mod lists;
 mod peering;
+mod replicas;
 mod status;
 
 use std::sync::Arc;
 
 use certs::{Authorities, Connections, RootCa};
+use futures::FutureExt;
 use mesh_proto::v1;
+use mesh_proto::v1::admin_client::AdminClient;
 use mesh_proto::v1::admin_server::Admin;
 use mesh_store::Store;
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::agent_api::Presence;
-use crate::{callers, export, own, source, view};
+use crate::callers::Asker;
+use crate::{callers, controller, own, view};
+
+pub use replicas::Others;
 
 /// Cheap to clone: one stands on the mesh port, one on the Unix socket.
 #[derive(Clone)]
@@ -23,12 +30,13 @@ pub struct AdminApi {
     pub cluster: ClusterName,
     pub cluster_id: ClusterId,
     pub encryption: Encryption,
+    /// The number of this replica.
+    pub replica: u64,
+    pub others: Others,
     pub store: Arc<dyn Store>,
     pub view: view::Handle,
     pub presence: Presence,
-    pub source: source::manifests::StatusHandle,
-    pub export: export::StatusHandle,
-    pub federation: federation::Handle,
+    pub controller: controller::Handle,
     pub ca: Arc<RootCa>,
     pub authorities: Arc<Authorities>,
     pub connections: Connections,
@@ -43,6 +51,11 @@ pub const COMMIT: &str = env!("ISTHMUS_COMMIT");
 impl AdminApi {
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         callers::admin(request.extensions(), &self.cluster).map(drop)
+    }
+
+    /// For the questions that replicas pass on to the one that knows.
+    fn admit_replicas_too<T>(&self, request: &Request<T>) -> Result<Asker, Status> {
+        callers::admin_or_replica(request.extensions(), &self.cluster)
     }
 }
 
@@ -65,7 +78,18 @@ impl Admin for AdminApi {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        self.admit(&request)?;
+        match self.admit_replicas_too(&request)? {
+            Asker::Replica => self.require_holder()?,
+            Asker::Administrator => {
+                let ask = |mut holder: AdminClient<Channel>| {
+                    async move { holder.get_status(v1::GetStatusRequest {}).await }.boxed()
+                };
+                let asked = self.ask_holder(ask).await?;
+                if let Some(answer) = asked {
+                    return Ok(answer);
+                }
+            }
+        }
         self.status().await.map(Response::new)
     }
 
@@ -114,16 +138,42 @@ impl Admin for AdminApi {
         &self,
         request: Request<v1::ListPeersRequest>,
     ) -> Result<Response<v1::ListPeersResponse>, Status> {
-        self.admit(&request)?;
-        Ok(Response::new(v1::ListPeersResponse { peers: self.federation.status().await }))
+        match self.admit_replicas_too(&request)? {
+            Asker::Replica => self.require_holder()?,
+            Asker::Administrator => {
+                let ask = |mut holder: AdminClient<Channel>| {
+                    async move { holder.list_peers(v1::ListPeersRequest {}).await }.boxed()
+                };
+                let asked = self.ask_holder(ask).await?;
+                if let Some(answer) = asked {
+                    return Ok(answer);
+                }
+            }
+        }
+        Ok(Response::new(v1::ListPeersResponse { peers: self.controller.peers().await }))
     }
 
     async fn list_services(
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
-        self.admit(&request)?;
-        Ok(Response::new(self.services(&request.into_inner())))
+        let asker = self.admit_replicas_too(&request)?;
+        let request = request.into_inner();
+        match asker {
+            Asker::Replica => self.require_holder()?,
+            Asker::Administrator => {
+                let wanted = request.clone();
+                let ask = move |mut holder: AdminClient<Channel>| {
+                    let wanted = wanted.clone();
+                    async move { holder.list_services(wanted).await }.boxed()
+                };
+                let asked = self.ask_holder(ask).await?;
+                if let Some(answer) = asked {
+                    return Ok(answer);
+                }
+            }
+        }
+        Ok(Response::new(self.services(&request)))
     }
 
     async fn list_endpoints(
@@ -145,5 +195,13 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::ListIdentitiesResponse>, Status> {
         self.admit(&request)?;
         Ok(Response::new(self.identities(&request.into_inner())))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        self.admit_replicas_too(&request)?;
+        Ok(Response::new(v1::ListAgentsResponse { agents: self.connected_agents() }))
     }
 }

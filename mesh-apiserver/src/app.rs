@@ -18,26 +18,22 @@ use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
 use mesh_store::etcd::EtcdOptions;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 
 use self::credentials::Credentials;
 use self::servers::Servers;
 use self::store::Backend;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, Others};
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, Presence};
 use crate::args::Config;
-use crate::export::{Exporter, Facts, Heartbeat};
-use crate::identity::Allocator;
-use crate::index::{Index, Settings};
+use crate::controller::Controller;
+use crate::index::Settings;
 use crate::metrics::Figures;
+use crate::quorum::Quorum;
 use crate::roles::Roles;
-use crate::source::manifests::Manifests;
 use crate::trust::PeerTrust;
-use crate::{export, view};
+use crate::{controller, export, view};
 
-/// Batches of objects that may wait for the exporter; it takes all that wait at once.
-const SOURCE_QUEUE: usize = 64;
 /// Open streams have this long to end by themselves before their connections are cut.
 const DRAIN: Duration = Duration::from_millis(500);
 /// And all tasks this long before they are aborted.
@@ -67,6 +63,11 @@ impl App {
     /// Starts everything; returns when all ports are open. Readiness follows when the first export and view are complete.
     pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
         tracing::info!(?config, "starting");
+        anyhow::ensure!(
+            config.replicas.count() == 1,
+            "{} replicas are not possible in this version: start one, without --replica",
+            config.replicas.count()
+        );
         make_private_dir(&config.state_dir)?;
         let readiness = Readiness::new();
         let exported = readiness.await_for("the first export of all manifests");
@@ -89,54 +90,55 @@ impl App {
         let (etcd, mesh) = (etcd_listener.local_addr()?, mesh_listener.local_addr()?);
         let declaration = record::prepare(&*store, &config, &credentials, etcd.port(), mesh.port()).await?;
 
+        let mesh_endpoints = declaration.mesh_endpoints.clone();
         let client_urls = declaration.etcd_endpoints.iter().map(|e| format!("https://{e}")).collect();
         let (view_feed, view) = view::Feed::new(Arc::clone(&store), config.cluster.clone(), viewed);
-        let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
-        let (manifests, source_status) = Manifests::new(config.manifests_dir.clone(), objects_in);
-        let settings =
-            Settings { cluster: config.cluster.clone(), cluster_id: config.cluster_id, encryption: config.encryption };
-        let allocator = Allocator::new(config.layout, config.cluster_id, config.withdraw_after);
-        let options = export::Options {
+        let export_options = export::Options {
             cluster: config.cluster.clone(),
             config: ClusterConfig::own(config.cluster_id, config.layout),
             pods_follow_nodes: config.pod_cidrs.is_empty(),
             nodes_follow_nodes: config.node_cidrs.is_empty(),
             declaration,
         };
-        let facts = Facts::new(config.cluster.clone(), allocator);
-        let (exporter, export_status) =
-            Exporter::new(Arc::clone(&store), Index::new(settings), facts, objects_out, options, exported);
-
         let federation_metrics = federation::Metrics::default();
         federation_metrics.register(&mut registry);
-        let (federation, federation_handle) = federation::Service::new(federation::Options {
-            store: Arc::clone(&store),
+        let plan = controller::Plan {
+            manifests_dir: config.manifests_dir.clone(),
+            settings: Settings {
+                cluster: config.cluster.clone(),
+                cluster_id: config.cluster_id,
+                encryption: config.encryption,
+            },
+            cluster_id: config.cluster_id,
+            layout: config.layout,
+            quarantine: config.withdraw_after,
+            export: export_options,
             leaf: Arc::clone(&credentials.remote),
             liveness: federation::liveness::Settings {
                 stale_after: config.stale_after,
                 withdraw_after: config.withdraw_after,
             },
-            metrics: federation_metrics,
-        });
-
-        let presence = Presence::default();
-        let figures = Figures {
-            export: export_status.clone(),
-            source: source_status.clone(),
-            view: view.clone(),
-            presence: presence.clone(),
+            federation_metrics,
         };
+        let holder = controller::Holder { replica: config.replicas.own, mesh_endpoints };
+        let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);
+
+        let others =
+            Others::new(&config.cluster, &config.replicas.others(mesh.port()), &authorities, &credentials.server)?;
+        let presence = Presence::default();
+        let (quorum, quorum_handle) = Quorum::new(Arc::clone(&store), readiness.clone());
+        let figures = Figures { controller: controller_handle.clone(), view: view.clone(), presence: presence.clone() };
         figures.register(&mut registry);
         let admin = AdminApi {
             cluster: config.cluster.clone(),
             cluster_id: config.cluster_id,
             encryption: config.encryption,
+            replica: config.replicas.own,
+            others,
             store: Arc::clone(&store),
             view: view.clone(),
             presence: presence.clone(),
-            source: source_status,
-            export: export_status,
-            federation: federation_handle,
+            controller: controller_handle,
             ca: Arc::clone(&credentials.ca),
             authorities: Arc::clone(&authorities),
             connections: connections.clone(),
@@ -150,6 +152,7 @@ impl App {
             presence,
             ca: Arc::clone(&credentials.ca),
             authorities: Arc::clone(&authorities),
+            quorum: quorum_handle,
             shutdown: shutdown.clone(),
         };
         let join = JoinApi {
@@ -178,16 +181,11 @@ impl App {
 
         let stop = || shutdown.clone();
         tasks.spawn("metrics and health", OnExit::Shutdown, http.run(stop()));
-        tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop()));
-        let follow = shutdown.clone();
-        tasks.spawn("manifests", OnExit::Shutdown, async move {
-            follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
-        });
-        tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(Arc::clone(&store)).run(stop()));
+        tasks.spawn("quorum", OnExit::Shutdown, quorum.run(stop()));
+        tasks.spawn("controller", OnExit::Shutdown, controller.run(stop()));
         tasks.spawn("view", OnExit::Shutdown, view_feed.run(stop()));
         let trust = PeerTrust { store: Arc::clone(&store), authorities, connections: connections.clone() };
         tasks.spawn("trust in peers", OnExit::Shutdown, trust.run(stop()));
-        tasks.spawn("federation", OnExit::Shutdown, federation.run(stop()));
         tasks.spawn("etcd API", OnExit::Shutdown, etcd_api);
         tasks.spawn("mesh API", OnExit::Shutdown, servers.mesh(mesh_listener, agent, join, admin.clone(), stop()));
         let socket = servers::AdminSocket::bind(&config.admin_socket)?;

@@ -1,5 +1,6 @@
 //! The command line: flags and environment to one checked [`Config`]. Every mistake is found before any is reported.
 
+mod replicas;
 mod store;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,8 @@ use mesh_runtime::{Mistakes, telemetry};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
 
+use self::replicas::ReplicaArgs;
+pub use self::replicas::{Replicas, endpoint};
 use self::store::StoreArgs;
 pub use self::store::{ExternalStore, StoreChoice, StoreTls};
 
@@ -72,9 +75,11 @@ pub struct Args {
     /// 255 or 511; equal in all clusters, never to be changed. 511 halves the identities of each cluster
     #[arg(long, env = "ISTHMUS_MAX_CONNECTED_CLUSTERS", default_value = "255")]
     max_connected_clusters: String,
-    /// Replicas of this server
-    #[arg(long, env = "ISTHMUS_REPLICAS", default_value = "1")]
-    replicas: String,
+    /// Folder of the cluster's CA, the same for all replicas; made if absent. Default: `ca` in --state-dir
+    #[arg(long, env = "ISTHMUS_CA_DIR")]
+    ca_dir: Option<PathBuf>,
+    #[command(flatten)]
+    replicas: ReplicaArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// Where objects come from: manifests
@@ -91,6 +96,8 @@ pub struct Config {
     pub cluster_id: ClusterId,
     pub layout: IdentityLayout,
     pub state_dir: PathBuf,
+    pub ca_dir: PathBuf,
+    pub replicas: Replicas,
     pub manifests_dir: PathBuf,
     pub listen_etcd: SocketAddr,
     pub listen_mesh: SocketAddr,
@@ -142,13 +149,12 @@ impl Args {
                 None
             }
         };
-        match self.replicas.parse::<u32>() {
-            Ok(1) => {}
-            Ok(_) => m.add(
-                "--replicas",
-                "only 1 is possible in this version: several replicas come with issue B (three replicas of the store)",
-            ),
-            Err(_) => m.add("--replicas", format!("{:?} is not a number: use 1", self.replicas)),
+        let replicas = self.replicas.check(m);
+        if self.ca_dir.is_none() && replicas.as_ref().is_some_and(|replicas| replicas.count() > 1) {
+            m.add(
+                "--ca-dir",
+                "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have",
+            );
         }
         let store = self.store.check(m);
         if self.source != "manifests" {
@@ -190,6 +196,8 @@ impl Args {
                 cluster: cluster?,
                 cluster_id: cluster_id?,
                 layout: layout?,
+                ca_dir: self.ca_dir.unwrap_or_else(|| self.state_dir.join("ca")),
+                replicas: replicas?,
                 state_dir: self.state_dir,
                 manifests_dir: self.manifests_dir,
                 listen_etcd: listen_etcd?,
@@ -284,8 +292,8 @@ mod tests {
         let text = check(&[
             "--cluster-id",
             "300",
-            "--replicas",
-            "3",
+            "--replica",
+            "1=10.0.0.1,2=10.0.0.2,3=10.0.0.3",
             "--encryption",
             "ipsec",
             "--pod-cidr",
@@ -305,7 +313,7 @@ mod tests {
         for part in [
             "--cluster-name: is missing",
             "--cluster-id: 300 needs --max-connected-clusters 511",
-            "--replicas: only 1 is possible in this version: several replicas come with issue B",
+            "--ca-dir: is missing: all replicas of a cluster sign with one CA",
             "--encryption: ipsec is not available in this version: use wireguard",
             "--pod-cidr: \"nonsense\" is not a prefix such as 10.1.0.0/16",
             "--pod-cidr: 10.1.2.3/16 has host bits: did you mean 10.1.0.0/16?",

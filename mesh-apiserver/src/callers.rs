@@ -29,6 +29,23 @@ pub fn admin(extensions: &Extensions, own: &ClusterName) -> Result<Principal, St
     }
 }
 
+/// Who asks the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A person, or a program of one.
+    Administrator,
+    /// Another replica of this server, for a person who asked there.
+    Replica,
+}
+
+/// Lets administrators through, and other replicas of this server.
+pub fn admin_or_replica(extensions: &Extensions, own: &ClusterName) -> Result<Asker, Status> {
+    match caller(extensions, own) {
+        Some(principal) if principal.role() == Role::Replica => Ok(Asker::Replica),
+        _ => admin(extensions, own).map(|_principal| Asker::Administrator),
+    }
+}
+
 /// Lets agents through, each as its own node.
 pub fn agent(extensions: &Extensions, own: &ClusterName) -> Result<NodeName, Status> {
     match caller(extensions, own) {

@@ -14,6 +14,7 @@ pub mod agent_api;
 pub mod app;
 pub mod args;
 pub mod callers;
+pub mod controller;
 #[cfg(test)]
 mod examples;
 pub mod export;
@@ -22,6 +23,7 @@ pub mod index;
 mod metrics;
 pub mod objects;
 mod own;
+pub mod quorum;
 pub mod registration;
 pub mod roles;
 pub mod source;

@@ -8,11 +8,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::agent_api::Presence;
-use crate::{export, source, view};
+use crate::{controller, view};
 
 pub(crate) struct Figures {
-    pub(crate) export: export::StatusHandle,
-    pub(crate) source: source::manifests::StatusHandle,
+    pub(crate) controller: controller::Handle,
     pub(crate) view: view::Handle,
     pub(crate) presence: Presence,
 }
@@ -31,7 +30,7 @@ impl std::fmt::Debug for Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (export, source) = (self.export.get(), self.source.get());
+        let (export, source) = (self.controller.export(), self.controller.source());
         let gauge = |n: usize| ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX));
         let objects = self.view.read(|view| view.objects().count());
         let gauges = [
@@ -40,6 +39,11 @@ impl Collector for Figures {
             ("isthmus_export_errors", "Objects that are not (fully) exported", gauge(export.errors.len())),
             ("isthmus_view_objects", "Objects in the merged view", gauge(objects)),
             ("isthmus_view_revision", "Newest revision in the merged view", ConstGauge::new(self.view.revision())),
+            (
+                "isthmus_controller",
+                "1 on the replica that exports and mirrors for its cluster, else 0",
+                gauge(usize::from(self.controller.is_serving())),
+            ),
             ("isthmus_agents_connected", "Agents with an open stream", gauge(self.presence.connected())),
         ];
         for (name, help, figure) in gauges {

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::place::Place;
-use crate::topology::{ClusterPlan, NodePlan};
+use crate::topology::{ClusterPlan, NodePlan, ReplicaPlan};
 
 pub const ETCD_PORT: u16 = 2379;
+pub const RAFT_PORT: u16 = 2380;
 pub const MESH_PORT: u16 = 2382;
 pub const APISERVER_METRICS_PORT: u16 = 9972;
 pub const AGENT_METRICS_PORT: u16 = 9974;
@@ -27,10 +28,12 @@ pub struct Periods {
     pub withdraw_after: Option<String>,
 }
 
-/// The files of a cluster's mesh-apiserver.
+/// The files of a replica of a cluster's mesh-apiserver.
 #[derive(Debug, Clone)]
 pub struct ApiserverFiles {
     pub state: PathBuf,
+    /// The same for all replicas of the cluster.
+    pub ca: PathBuf,
     pub manifests: PathBuf,
     pub admin_socket: PathBuf,
 }
@@ -39,6 +42,7 @@ pub fn mesh_apiserver(
     program: &Path,
     place: &Place,
     cluster: &ClusterPlan,
+    replica: &ReplicaPlan,
     files: &ApiserverFiles,
     encryption: Encryption,
     periods: &Periods,
@@ -52,14 +56,21 @@ pub fn mesh_apiserver(
         .arg(&files.manifests)
         .arg("--admin-socket")
         .arg(&files.admin_socket)
-        .args(["--listen-etcd", &format!("0.0.0.0:{ETCD_PORT}")])
-        .args(["--listen-mesh", &format!("0.0.0.0:{MESH_PORT}")])
-        .args(["--listen-metrics", &format!("0.0.0.0:{APISERVER_METRICS_PORT}")])
-        .args(["--advertise-address", &cluster.first_node().ip.to_string()])
+        .arg("--ca-dir")
+        .arg(&files.ca)
+        .args(["--replica-id", &replica.id.to_string()])
+        .args(["--listen-etcd", &format!("{}:{ETCD_PORT}", replica.ip)])
+        .args(["--listen-raft", &format!("{}:{RAFT_PORT}", replica.ip)])
+        .args(["--listen-mesh", &format!("{}:{MESH_PORT}", replica.ip)])
+        .args(["--listen-metrics", &format!("{}:{APISERVER_METRICS_PORT}", replica.ip)])
         .args(["--pod-cidr", &cluster.pod_cidr.to_string()])
         .args(["--service-cidr", &cluster.service_cidr.to_string()])
         .args(["--node-cidr", &cluster.node_subnet.to_string()])
         .args(["--encryption", &encryption.to_string()]);
+    for replica in &cluster.replicas {
+        command.args(["--advertise-address", &replica.ip.to_string()]);
+        command.args(["--replica", &format!("{}={}", replica.id, replica.ip)]);
+    }
     if let Some(period) = &periods.stale_after {
         command.args(["--stale-after", period]);
     }
@@ -87,7 +98,6 @@ pub fn node_agent(
     let mut command = place.command(program);
     command
         .args(["--node-name", &node.name, "--cluster-name", &cluster.name])
-        .args(["--apiserver", &format!("{}:{MESH_PORT}", cluster.first_node().ip)])
         .arg("--enrol-token-file")
         .arg(&files.enrol_token)
         .arg("--state-dir")
@@ -97,6 +107,9 @@ pub fn node_agent(
         .args(["--node-ip", &node.ip.to_string()])
         .args(["--uplink", "eth0", "--bpffs", "/sys/fs/bpf", "--wireguard", "auto"])
         .args(["--listen-metrics", &format!("0.0.0.0:{AGENT_METRICS_PORT}")]);
+    for replica in &cluster.replicas {
+        command.args(["--apiserver", &format!("{}:{MESH_PORT}", replica.ip)]);
+    }
     command
 }
 

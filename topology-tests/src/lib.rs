@@ -24,6 +24,7 @@ pub mod lab;
 pub mod load;
 pub mod manifest;
 pub mod mesh;
+pub mod metrics;
 pub mod names;
 pub mod netns;
 pub mod node;

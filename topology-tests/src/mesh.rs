@@ -1,6 +1,8 @@
 //! The mesh in a lab: starts, kills and restarts the product's processes, and calls `meshctl`. Knows their command lines only
 //! through `components`, and their state only through what they serve.
 
+mod apiservers;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 
-use crate::components::{self, AgentFiles, ApiserverFiles, Encryption, Periods};
+use crate::components::{self, AgentFiles, Encryption, Periods};
 use crate::lab::Lab;
 use crate::netns;
 use crate::proc::{self, Proc};
@@ -25,14 +27,14 @@ pub struct Options {
     pub periods: Periods,
 }
 
-/// The running processes of the mesh, by cluster or by node. Killed when dropped.
+/// The running processes of the mesh, by replica or by node. Killed when dropped.
 #[derive(Debug)]
 pub struct Mesh {
     options: Options,
     config: PathBuf,
     /// Whether the kernel has WireGuard: then there is no mesh-tunnel.
     kernel_wireguard: bool,
-    apiservers: Mutex<BTreeMap<String, Proc>>,
+    apiservers: Mutex<BTreeMap<apiservers::Key, Proc>>,
     agents: Mutex<BTreeMap<String, Proc>>,
     tunnels: Mutex<BTreeMap<String, Proc>>,
 }
@@ -50,10 +52,10 @@ impl Mesh {
             tunnels: Mutex::default(),
         };
         for cluster in &lab.topology.clusters {
-            mesh.start_apiserver(lab, &cluster.name)?;
+            mesh.start_apiservers(lab, &cluster.name)?;
         }
         for cluster in &lab.topology.clusters {
-            mesh.wait_apiserver_ready(lab, &cluster.name)?;
+            mesh.wait_apiservers_ready(lab, &cluster.name)?;
             for node in &cluster.nodes {
                 mesh.write_token(lab, &cluster.name, &node.name)?;
             }
@@ -80,39 +82,6 @@ impl Mesh {
     pub fn meshctl(&self, lab: &Lab, args: &[&str]) -> Result<String> {
         let program = lab.binaries.find("meshctl")?;
         proc::output(&format!("meshctl {}", args.join(" ")), components::meshctl(&program, &self.config, args))
-    }
-
-    pub fn start_apiserver(&self, lab: &Lab, cluster: &str) -> Result<()> {
-        let plan = lab.cluster_plan(cluster)?;
-        let folder = lab.cluster_dir(cluster);
-        let files = ApiserverFiles {
-            state: folder.join("apiserver"),
-            manifests: folder.join("manifests"),
-            admin_socket: admin_socket(lab, cluster),
-        };
-        let place = &lab.node(&plan.first_node().name)?.place;
-        let program = lab.binaries.find("mesh-apiserver")?;
-        let Options { encryption, periods } = &self.options;
-        let command = components::mesh_apiserver(&program, place, plan, &files, *encryption, periods);
-        let name = format!("mesh-apiserver-{cluster}");
-        let proc = Proc::start(&name, command, &lab.logs().join(format!("{name}.log")))?;
-        self.apiservers.lock().insert(cluster.to_owned(), proc);
-        Ok(())
-    }
-
-    pub fn wait_apiserver_ready(&self, lab: &Lab, cluster: &str) -> Result<()> {
-        let node = lab.cluster_plan(cluster)?.first_node();
-        let address = SocketAddr::from((node.ip, components::APISERVER_METRICS_PORT));
-        let socket = admin_socket(lab, cluster);
-        let apiservers = self.apiservers.lock();
-        let proc = apiservers.get(cluster).with_context(|| format!("the apiserver of {cluster} was not started"))?;
-        proc.wait_ready(&format!("{} is ready", proc.name()), READY, || {
-            lab.answers_ok(&node.name, address, "/readyz") && std::os::unix::net::UnixStream::connect(&socket).is_ok()
-        })
-    }
-
-    pub fn kill_apiserver(&self, cluster: &str) -> Result<()> {
-        kill(&self.apiservers, cluster)
     }
 
     pub fn start_agent(&self, lab: &Lab, node: &str) -> Result<()> {
@@ -166,7 +135,7 @@ impl Mesh {
 
     /// SIGKILL to every process of a cluster's mesh.
     pub fn kill_cluster(&self, lab: &Lab, cluster: &str) -> Result<()> {
-        self.kill_apiserver(cluster)?;
+        self.kill_apiservers(lab, cluster)?;
         for node in &lab.cluster_plan(cluster)?.nodes {
             self.kill_agent(&node.name)?;
             self.kill_tunnel(&node.name)?;
@@ -176,7 +145,7 @@ impl Mesh {
 
     /// Starts every process of a cluster's mesh again.
     pub fn restart_cluster(&self, lab: &Lab, cluster: &str) -> Result<()> {
-        self.start_apiserver(lab, cluster)?;
+        self.start_apiservers(lab, cluster)?;
         for node in &lab.cluster_plan(cluster)?.nodes {
             self.start_tunnel(lab, &node.name)?;
             self.start_agent(lab, &node.name)?;
@@ -187,9 +156,10 @@ impl Mesh {
     /// Names and ids of all processes, and whether they live.
     pub fn processes(&self) -> Vec<(String, u32, bool)> {
         let mut all = Vec::new();
-        for group in [&self.apiservers, &self.agents, &self.tunnels] {
-            let group = group.lock();
-            all.extend(group.values().map(|proc| (proc.name().to_owned(), proc.pid(), proc.is_alive())));
+        let facts = |proc: &Proc| (proc.name().to_owned(), proc.pid(), proc.is_alive());
+        all.extend(self.apiservers.lock().values().map(facts));
+        for group in [&self.agents, &self.tunnels] {
+            all.extend(group.lock().values().map(facts));
         }
         all
     }
@@ -216,10 +186,6 @@ fn kill(group: &Mutex<BTreeMap<String, Proc>>, name: &str) -> Result<()> {
     found.with_context(|| format!("nothing of {name} runs"))?.kill9()
 }
 
-pub fn admin_socket(lab: &Lab, cluster: &str) -> PathBuf {
-    lab.cluster_dir(cluster).join("admin.sock")
-}
-
 fn token_file(lab: &Lab, cluster: &str, node: &str) -> PathBuf {
     lab.cluster_dir(cluster).join(node).join("enrol.token")
 }
@@ -227,8 +193,9 @@ fn token_file(lab: &Lab, cluster: &str, node: &str) -> PathBuf {
 /// The configuration of `meshctl`: how each cluster's admin API, and each node's kernel, is reached from the machine.
 fn write_config(lab: &Lab) -> Result<PathBuf> {
     let contexts = lab.topology.clusters.iter().map(|cluster| {
-        let socket = admin_socket(lab, &cluster.name);
-        format!("[contexts.{}]\nadmin_socket = \"{}\"\n", cluster.name, socket.display())
+        let sockets = cluster.replicas.iter().map(|replica| apiservers::admin_socket(lab, &cluster.name, replica.id));
+        let sockets: Vec<String> = sockets.map(|socket| format!("\"{}\"", socket.display())).collect();
+        format!("[contexts.{}]\nadmin_socket = [{}]\n", cluster.name, sockets.join(", "))
     });
     let nodes = lab.nodes().map(|node| {
         let words: Vec<String> = node.place.by_hand().split(' ').map(|word| format!("\"{word}\"")).collect();

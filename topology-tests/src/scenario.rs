@@ -3,23 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_ebpf::Pins;
 use agent_ebpf::common::verdict::reason;
 use agent_ebpf::common::{CounterKey, CounterValue};
-use agent_ebpf::maps::{Access, Counters};
+use agent_ebpf::maps::{Access, Counters, IpCache};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::components::{self, Encryption, Periods};
 use crate::control_plane::PodRecord;
-use crate::deadline::wait_for;
+use crate::deadline::{wait_for, wait_until};
 use crate::lab::{self, Lab};
 use crate::load::check::{Checked, Question};
 use crate::manifest::Manifests;
 use crate::mesh::{self, Mesh};
+use crate::metrics::metric;
 use crate::topology::Topology;
 
 /// How long pods may take to start, and the mesh to tell of them.
@@ -92,8 +94,21 @@ impl Scenario {
         }
     }
 
+    /// Joins the two clusters, and waits until every node's kernel knows the other one's pods: until then a packet to one
+    /// of them is a packet to anywhere, and leaves in clear.
     pub fn connect(&self) -> Result<()> {
-        self.meshctl(&["connect", "cluster-a", "cluster-b"]).map(drop)
+        self.meshctl(&["connect", "cluster-a", "cluster-b"])?;
+        let pods = self.lab.pods();
+        for node in self.lab.nodes() {
+            let known = IpCache::open(&Pins::under(&self.bpffs(node.name())?), Access::ReadOnly)?;
+            let remote = pods.iter().filter(|pod| pod.cluster != node.cluster.name);
+            for ip in remote.filter_map(|pod| pod.ip.filter(|ip| *ip != pod.host_ip)) {
+                wait_until(&format!("{} to know the pod {ip}", node.name()), READY, || {
+                    known.get(&IpAddr::from(ip).into()).is_ok_and(|found| found.is_some())
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks once.
@@ -141,21 +156,21 @@ impl Scenario {
         })
     }
 
-    /// The value of a counter or gauge in what a component serves on `/metrics`, summed over the label sets that contain
-    /// `labels`.
-    pub fn metric(&self, node: &str, port: u16, name: &str, labels: &str) -> Result<f64> {
-        let address = format!("http://{}:{port}/metrics", self.lab.node(node)?.plan.ip);
-        let place = &self.lab.node(node)?.place;
-        let text = self.lab.run_in(place, "curl", &["--silent", "--fail", "--max-time", "5", &address])?;
-        let lines = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(labels)
-        });
-        lines
-            .map(|line| {
-                let value = line.rsplit(' ').next().unwrap_or_default();
-                value.parse::<f64>().with_context(|| format!("{line:?} does not end in a number"))
-            })
-            .sum()
+    /// A counter or gauge of a node's agent, summed over the label sets that contain `labels`.
+    pub fn agent_metric(&self, node: &str, name: &str, labels: &str) -> Result<f64> {
+        let address = SocketAddr::from((self.lab.node(node)?.plan.ip, components::AGENT_METRICS_PORT));
+        metric(&self.lab, node, address, name, labels)
+    }
+
+    /// A counter or gauge of one replica of a cluster's API server, summed over the label sets that contain `labels`.
+    pub fn apiserver_metric(&self, cluster: &str, replica: u64, name: &str, labels: &str) -> Result<f64> {
+        self.mesh.apiserver_metric(&self.lab, cluster, replica, name, labels)
+    }
+
+    /// The same summed over all replicas that run.
+    pub fn apiserver_metrics(&self, cluster: &str, name: &str, labels: &str) -> Result<f64> {
+        let replicas = self.mesh.running_apiservers(cluster);
+        replicas.into_iter().map(|replica| self.apiserver_metric(cluster, replica, name, labels)).sum()
     }
 
     /// Where a node's maps are pinned, seen from the machine.

@@ -25,6 +25,14 @@ pub struct NodePlan {
     pub pod_cidr: Ipv4Net,
 }
 
+/// A replica of a cluster's mesh-apiserver: it lives on a node, at an address of its own, so that all use the same ports.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplicaPlan {
+    pub id: u64,
+    pub node: String,
+    pub ip: Ipv4Addr,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ClusterPlan {
     pub name: String,
@@ -39,15 +47,22 @@ pub struct ClusterPlan {
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     pub nodes: Vec<NodePlan>,
+    /// In order of their ids, from 1.
+    pub replicas: Vec<ReplicaPlan>,
 }
 
 impl ClusterPlan {
-    /// Cluster number `id`, named by its letter, with two nodes.
-    fn lettered(id: u8, letter: char, cni: Cni) -> Self {
+    /// Cluster number `id`, named by its letter, with two nodes, over which the replicas are spread.
+    fn lettered(id: u8, letter: char, cni: Cni, replicas: u8) -> Self {
         let node = |n: u8| NodePlan {
             name: format!("{letter}{n}"),
             ip: Ipv4Addr::new(172, 30, id, 10 + n),
             pod_cidr: net(Ipv4Addr::new(10, id, n, 0), 24),
+        };
+        let replica = |n: u8| ReplicaPlan {
+            id: n.into(),
+            node: format!("{letter}{}", 2 - n % 2),
+            ip: Ipv4Addr::new(172, 30, id, 100 + n),
         };
         Self {
             name: format!("cluster-{letter}"),
@@ -60,12 +75,18 @@ impl ClusterPlan {
             pod_cidr: net(Ipv4Addr::new(10, id, 0, 0), 16),
             service_cidr: net(Ipv4Addr::new(10, 100 + id, 0, 0), 16),
             nodes: vec![node(1), node(2)],
+            replicas: (1..=replicas).map(replica).collect(),
         }
     }
 
-    /// The node that also runs the cluster's mesh-apiserver.
+    /// A node for what is done on one node only.
     pub fn first_node(&self) -> &NodePlan {
         &self.nodes[0]
+    }
+
+    /// The replicas that a node runs.
+    pub fn replicas_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a ReplicaPlan> {
+        self.replicas.iter().filter(move |replica| replica.node == node)
     }
 
     /// The name of the WAN's link to this cluster (at most 15 characters).
@@ -82,7 +103,13 @@ pub struct Topology {
 impl Topology {
     /// cluster-a with `ptp` pods and cluster-b with `bridge` pods, two nodes each.
     pub fn pair() -> Self {
-        Self { clusters: vec![ClusterPlan::lettered(1, 'a', Cni::Ptp), ClusterPlan::lettered(2, 'b', Cni::Bridge)] }
+        Self::pair_with_replicas(1)
+    }
+
+    /// The same with another number of replicas, at most 5.
+    pub fn pair_with_replicas(replicas: u8) -> Self {
+        let cluster = |id, letter, cni| ClusterPlan::lettered(id, letter, cni, replicas);
+        Self { clusters: vec![cluster(1, 'a', Cni::Ptp), cluster(2, 'b', Cni::Bridge)] }
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (&ClusterPlan, &NodePlan)> {
@@ -100,7 +127,7 @@ mod tests {
 
     #[test]
     fn no_two_parts_of_the_plan_overlap() {
-        let topology = Topology::pair();
+        let topology = Topology::pair_with_replicas(3);
         let ranges: Vec<Ipv4Net> =
             topology.clusters.iter().flat_map(|c| [c.node_subnet, c.pod_cidr, c.service_cidr]).collect();
         for (i, one) in ranges.iter().enumerate() {
@@ -110,6 +137,14 @@ mod tests {
         }
         for (cluster, node) in topology.nodes() {
             assert!(cluster.pod_cidr.contains(&node.pod_cidr) && cluster.node_subnet.contains(&node.ip));
+        }
+        for cluster in &topology.clusters {
+            let placed: usize = cluster.nodes.iter().map(|node| cluster.replicas_on(&node.name).count()).sum();
+            assert_eq!(placed, 3, "every replica lives on a node of its cluster");
+            for replica in &cluster.replicas {
+                assert!(cluster.node_subnet.contains(&replica.ip));
+                assert!(cluster.nodes.iter().all(|node| node.ip != replica.ip));
+            }
         }
     }
 }

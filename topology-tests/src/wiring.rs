@@ -42,7 +42,8 @@ pub fn set_uplink(lab: &LabName, cluster: &ClusterPlan, node: &NodePlan, is_up: 
     let router = lab.netns(&cluster.name);
     if is_up {
         let mut lines = vec![format!("link set {} up", node.name)];
-        lines.extend(routes_to_node(node).into_iter().map(|route| route.replace("route add", "route replace")));
+        lines
+            .extend(routes_to_node(cluster, node).into_iter().map(|route| route.replace("route add", "route replace")));
         ip(Some(&router), &lines)
     } else {
         ip(Some(&router), &[format!("link set {} down", node.name)])
@@ -74,25 +75,32 @@ fn router_links(lab: &LabName, cluster: &ClusterPlan) -> Vec<String> {
         lines.push(format!("link add {link} mtu {MTU} type veth peer name eth0 mtu {MTU} netns {peer}"));
         lines.push(format!("addr add {}/32 dev {link}", cluster.gateway));
         lines.push(format!("link set {link} up"));
-        lines.extend(routes_to_node(node));
+        lines.extend(routes_to_node(cluster, node));
     }
     lines
 }
 
 /// The router's routes to a node and its pods: the part of a CNI that joins the nodes of one cluster.
-fn routes_to_node(node: &NodePlan) -> Vec<String> {
-    vec![
+fn routes_to_node(cluster: &ClusterPlan, node: &NodePlan) -> Vec<String> {
+    let mut lines = vec![
         format!("route add {}/32 dev {}", node.ip, node.name),
         format!("route add {} via {} dev {}", node.pod_cidr, node.ip, node.name),
-    ]
+    ];
+    lines.extend(
+        cluster.replicas_on(&node.name).map(|replica| format!("route add {}/32 dev {}", replica.ip, node.name)),
+    );
+    lines
 }
 
 fn node_links(cluster: &ClusterPlan, node: &NodePlan) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         "link set lo up".into(),
         format!("addr add {}/32 dev eth0", node.ip),
         "link set eth0 up".into(),
         format!("route add {}/32 dev eth0 scope link", cluster.gateway),
         format!("route add default via {} dev eth0", cluster.gateway),
-    ]
+    ];
+    // After the node's own, which stays the source of what the node sends.
+    lines.extend(cluster.replicas_on(&node.name).map(|replica| format!("addr add {}/32 dev eth0", replica.ip)));
+    lines
 }

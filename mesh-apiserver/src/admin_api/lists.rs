@@ -10,7 +10,7 @@ use crate::objects::ObjectKey;
 
 impl AdminApi {
     pub(super) fn services(&self, request: &v1::ListRequest) -> v1::ListServicesResponse {
-        let errors = self.export.get().errors;
+        let errors = self.controller.export().errors;
         let rows = self.view.read(crate::view::View::service_rows);
         let wanted = rows
             .into_iter()

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use federation::contract::keys;
 use mesh_proto::v1;
 use mesh_store::mvcc::RangeRequest;
-use mesh_types::NodeName;
 use mesh_types::view::Object;
 use tonic::Status;
 
 use super::{AdminApi, VERSION};
-use crate::agent_api::{AgentState, unavailable};
+use crate::agent_api::unavailable;
 use crate::registration::Registration;
 
 /// The most objects that are shown as left out.
@@ -19,6 +18,9 @@ const MAX_ERRORS: usize = 100;
 impl AdminApi {
     pub(super) async fn status(&self) -> Result<v1::GetStatusResponse, Status> {
         let store = self.store.status().await.map_err(|e| unavailable(&e))?;
+        let elsewhere = self.others.agents().await;
+        let replicas = self.others.count() + 1;
+        let ready_replicas = elsewhere.len() + usize::from(store.leader != 0);
         let counts = self.view.read(|view| {
             let of_own = |o: &&Object| match o {
                 Object::Ip(ip) => ip.cluster == self.cluster,
@@ -38,12 +40,12 @@ impl AdminApi {
                 cluster_id: self.store.cluster_id(),
                 revision: store.revision,
                 keys: store.keys,
-                replicas: 1,
-                ready_replicas: u32::from(store.leader != 0),
+                replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
+                ready_replicas: u32::try_from(ready_replicas).unwrap_or(u32::MAX),
             }),
             source: Some(self.source_status()),
-            peers: self.federation.status().await,
-            agents: self.agents().await?,
+            peers: self.controller.peers().await,
+            agents: self.agents(elsewhere).await?,
             encryption: v1::Encryption::from(self.encryption).into(),
             services: counts[0],
             global_services: counts[1],
@@ -53,8 +55,8 @@ impl AdminApi {
     }
 
     fn source_status(&self) -> v1::SourceStatus {
-        let source = self.source.get();
-        let export = self.export.get();
+        let source = self.controller.source();
+        let export = self.controller.export();
         let rejections = source.rejections.into_iter().chain(export.rejections());
         v1::SourceStatus {
             kind: "manifests".to_owned(),
@@ -67,27 +69,66 @@ impl AdminApi {
         }
     }
 
-    /// Every node whose agent has registered, and every agent that has a stream.
-    async fn agents(&self) -> Result<Vec<v1::AgentStatus>, Status> {
+    /// Every node whose agent has registered, and every agent that has a stream, here or at another replica.
+    async fn agents(&self, elsewhere: Vec<Vec<v1::AgentStatus>>) -> Result<Vec<v1::AgentStatus>, Status> {
         let found = self.store.range(RangeRequest::prefix(keys::NODES)).await.map_err(|e| unavailable(&e))?;
-        let mut agents: BTreeMap<NodeName, (Registration, AgentState)> = BTreeMap::new();
+        let present = self.connected_agents().into_iter().chain(elsewhere.into_iter().flatten());
+        let mut agents = newest(present);
         for kv in found.kvs {
             let node = std::str::from_utf8(&kv.key).ok().and_then(|k| k.strip_prefix(keys::NODES));
             let (Some(node), Ok(registration)) = (node, Registration::decode(&kv.value)) else { continue };
-            agents.entry(NodeName(node.to_owned())).or_default().0 = registration;
+            let agent = agents.entry(node.to_owned()).or_default();
+            node.clone_into(&mut agent.node);
+            agent.version = registration.version;
+            agent.kernel = registration.kernel;
+            agent.wireguard_backend = registration.wireguard_backend;
         }
-        for (node, state) in self.presence.all() {
-            agents.entry(node).or_default().1 = state;
-        }
-        let status = |(node, (registration, state)): (NodeName, (Registration, AgentState))| v1::AgentStatus {
+        Ok(agents.into_values().collect())
+    }
+
+    /// What this replica knows of agents' streams and reports.
+    pub(super) fn connected_agents(&self) -> Vec<v1::AgentStatus> {
+        let present = self.presence.all().into_iter().map(|(node, state)| v1::AgentStatus {
             node: node.0,
             connected: state.streams > 0,
             since_unix_nanos: state.since_unix_nanos,
-            version: registration.version,
-            kernel: registration.kernel,
-            wireguard_backend: registration.wireguard_backend,
             report: state.report,
+            ..v1::AgentStatus::default()
+        });
+        present.collect()
+    }
+}
+
+/// An agent moves between replicas: what counts is where it is connected, else where it was last.
+fn newest(present: impl Iterator<Item = v1::AgentStatus>) -> BTreeMap<String, v1::AgentStatus> {
+    let mut agents: BTreeMap<String, v1::AgentStatus> = BTreeMap::new();
+    for agent in present {
+        let rank = |agent: &v1::AgentStatus| (agent.connected, agent.since_unix_nanos);
+        match agents.get(&agent.node) {
+            Some(known) if rank(known) >= rank(&agent) => {}
+            _ => drop(agents.insert(agent.node.clone(), agent)),
+        }
+    }
+    agents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_shown_where_it_is_connected_else_where_it_was_last() {
+        let agent = |node: &str, connected, since_unix_nanos| v1::AgentStatus {
+            node: node.to_owned(),
+            connected,
+            since_unix_nanos,
+            ..v1::AgentStatus::default()
         };
-        Ok(agents.into_iter().map(status).collect())
+        let seen = [agent("a", true, 1), agent("a", false, 5), agent("b", false, 3), agent("b", false, 4)];
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {
+            let agents = newest(order.iter().map(|i| seen[*i].clone()));
+            assert_eq!(agents["a"], seen[0]);
+            assert_eq!(agents["b"], seen[3]);
+        }
     }
 }

@@ -34,7 +34,9 @@ impl Join for JoinApi {
             Status::new(accept_code(&error), ErrorChain(&error).to_string())
         })?;
         // The peer's first call follows at once: do not make it wait for the watch of peer records.
-        trust::refresh(&*self.store, &self.authorities).await;
+        if let Err(error) = trust::refresh(&*self.store, &self.authorities).await {
+            tracing::warn!(error = %ErrorChain(&error), "trust in the new peer follows a little later");
+        }
         Ok(Response::new(answer))
     }
 

@@ -18,9 +18,9 @@ use prost::Message;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::presence::{self, Presence};
-use crate::callers;
 use crate::registration::Registration;
 use crate::view;
+use crate::{callers, quorum};
 
 /// The most objects of one agent that are shown as not realized.
 const MAX_REPORTED_ERRORS: usize = 100;
@@ -34,6 +34,7 @@ pub struct AgentApi {
     pub presence: Presence,
     pub ca: Arc<RootCa>,
     pub authorities: Arc<Authorities>,
+    pub quorum: quorum::Handle,
     /// Ends streams, which would otherwise keep the server from stopping.
     pub shutdown: Shutdown,
 }
@@ -54,13 +55,24 @@ impl AgentApi {
         request: v1::SubscribeRequest,
     ) -> Result<EncodedStream, Status> {
         let node = callers::agent(extensions, &self.cluster)?;
+        if !self.quorum.follows() {
+            return Err(Status::unavailable("this replica has lost the others of its store: turn to another one"));
+        }
         tracing::info!(%node, revision = request.revision, "agent follows the view");
         let subscription = self.view.subscribe(request.cluster_id, request.revision).await;
         let subscriber = Subscriber { subscription, _presence: self.presence.open(node) };
         let frames = stream::unfold(subscriber, |mut subscriber| async move {
             subscriber.subscription.next().await.map(|frame| (Ok(frame), subscriber))
         });
-        Ok(Box::pin(frames.take_until(self.shutdown.requested_owned())))
+        let stopped = self.shutdown.requested_owned();
+        let lost = self.quorum.clone().lost();
+        let ends = async move {
+            tokio::select! {
+                () = stopped => {}
+                () = lost => {}
+            }
+        };
+        Ok(Box::pin(frames.take_until(Box::pin(ends))))
     }
 
     fn registration(&self, request: v1::RegisterRequest) -> Result<Registration, Status> {

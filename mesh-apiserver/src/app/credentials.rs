@@ -35,7 +35,7 @@ pub(super) struct Credentials {
 
 impl Credentials {
     pub(super) fn prepare(config: &Config) -> Result<Self, Error> {
-        let ca = Arc::new(RootCa::load_or_create(&config.state_dir.join("ca"), &config.cluster)?);
+        let ca = Arc::new(RootCa::load_or_create(&config.ca_dir, &config.cluster)?);
         let names = ServerNames { dns: Vec::new(), ips: config.advertise.clone() };
         let validity = || Validity::lasting(Validity::LEAF);
         let server = LiveLeaf::new(ca.issue_server(&names, validity())?);

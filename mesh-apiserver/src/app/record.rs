@@ -1,15 +1,47 @@
 //! The own cluster's record at the start: written at the first one, compared at every other.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, bail};
 use federation::{Declaration, peer};
+use mesh_runtime::Backoff;
 use mesh_store::Store;
+use mesh_store::backend::Class;
 
 use super::credentials::Credentials;
 use crate::admin_api::VERSION;
 use crate::args::Config;
 
+/// How long replicas that start together may take to find a leader, or a lone one to be joined by a second.
+const LEADER: Duration = Duration::from_mins(1);
+
 /// What this cluster declares from now on. Refuses settings that would make it another cluster.
 pub(super) async fn prepare(
+    store: &dyn Store,
+    config: &Config,
+    credentials: &Credentials,
+    etcd_port: u16,
+    mesh_port: u16,
+) -> anyhow::Result<Declaration> {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    let asked = Instant::now();
+    loop {
+        match attempt(store, config, credentials, etcd_port, mesh_port).await {
+            Err(error) if is_retryable(&error) && asked.elapsed() < LEADER => {
+                tracing::info!(error = format!("{error:#}"), "waiting for the store");
+                backoff.wait().await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_retryable(error: &anyhow::Error) -> bool {
+    let store = error.chain().find_map(|cause| cause.downcast_ref::<mesh_store::backend::Error>());
+    store.is_some_and(|error| error.class() == Class::Retryable)
+}
+
+async fn attempt(
     store: &dyn Store,
     config: &Config,
     credentials: &Credentials,

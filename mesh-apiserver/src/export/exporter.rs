@@ -39,6 +39,7 @@ pub enum Error {
 }
 
 /// What the exporter is told at the start.
+#[derive(Debug, Clone)]
 pub struct Options {
     pub cluster: ClusterName,
     pub config: ClusterConfig,
@@ -96,7 +97,7 @@ impl Exporter {
         facts: Facts,
         objects: mpsc::Receiver<source::Batch>,
         options: Options,
-        ready: ReadyGuard,
+        ready: Option<ReadyGuard>,
     ) -> (Self, StatusHandle) {
         let status = StatusHandle::default();
         let exporter = Self {
@@ -105,7 +106,7 @@ impl Exporter {
             facts,
             objects,
             options,
-            ready: Some(ready),
+            ready,
             is_complete: false,
             refused: BTreeMap::new(),
             status: status.clone(),

@@ -1,10 +1,11 @@
 //! The task that keeps the view up to date, and the handle that others read it through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mesh_runtime::{ErrorChain, ReadyGuard, Shutdown};
+use mesh_runtime::{Backoff, ErrorChain, ReadyGuard, Shutdown};
 use mesh_store::Store;
-use mesh_store::backend::{WatchRequest, WatchUpdate, Watcher};
+use mesh_store::backend::{Class, WatchRequest, WatchUpdate, Watcher};
 use mesh_store::mvcc::KeyRange;
 use mesh_types::ClusterName;
 use parking_lot::RwLock;
@@ -17,6 +18,9 @@ use super::{Change, Subscription, View, encode};
 
 /// What the ring holds for agents that lag or come back. An agent that lags further gets a snapshot.
 const CAPACITY: Capacity = Capacity { frames: 16_384, bytes: 64 << 20 };
+
+/// How long a replica may lag behind another one before its agents get the whole view.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -60,15 +64,18 @@ impl Feed {
     }
 
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
+        shutdown.unless_requested(self.run_on()).await.unwrap_or(Ok(()))
+    }
+
+    async fn run_on(self) -> Result<(), Failure> {
         let Self { own, ready, handle } = self;
-        let mut watcher = handle.reload(&own).await?;
+        let mut watcher = handle.reload_patiently(&own).await?;
         drop(ready);
         loop {
-            let Some(update) = shutdown.unless_requested(watcher.next()).await else { return Ok(()) };
-            match update {
+            match watcher.next().await {
                 Some(WatchUpdate::Events(batch)) => handle.take_in(&batch.events, batch.revision),
                 Some(WatchUpdate::Progress { revision }) => handle.take_in(&[], revision),
-                Some(WatchUpdate::Compacted { .. }) => watcher = handle.reload(&own).await?,
+                Some(WatchUpdate::Compacted { .. }) => watcher = handle.reload_patiently(&own).await?,
                 None => return Err(Failure::Watch),
             }
         }
@@ -82,6 +89,11 @@ impl Handle {
         // The sender lives in this handle, so waiting for the first view cannot fail.
         wake.wait_for(|r| *r > 0).await.ok();
         let same_store = cluster_id == self.store.cluster_id();
+        if same_store {
+            // The agent comes from a replica that was ahead of this one: what it lacks is on its way here.
+            let caught_up = wake.wait_for(|newest| *newest >= revision);
+            tokio::time::timeout(CATCH_UP, caught_up).await.ok();
+        }
         let newest = self.state.read().revision;
         if !same_store || revision <= 0 || revision > newest {
             return Subscription::from_snapshot(self.clone(), wake);
@@ -152,6 +164,20 @@ impl Handle {
             tracing::warn!(error = %ErrorChain(&error), "value left out of the view");
         }
         self.revision.send_replace(revision);
+    }
+
+    /// While the store has no leader nothing can be read; it has one again within seconds.
+    async fn reload_patiently(&self, own: &ClusterName) -> Result<Watcher, Failure> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        loop {
+            match self.reload(own).await {
+                Err(Failure::Store(error)) if error.class() == Class::Retryable => {
+                    tracing::warn!(error = %ErrorChain(&error), "the view waits for the store");
+                    backoff.wait().await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Reads everything and starts the watch behind it. Subscriptions that exist go on with the difference.

@@ -194,4 +194,8 @@ impl Admin for Server {
     async fn list_identities(&self, _: Request<v1::ListRequest>) -> Answer<v1::ListIdentitiesResponse> {
         Ok(Response::new(v1::ListIdentitiesResponse::default()))
     }
+
+    async fn list_agents(&self, _: Request<v1::ListAgentsRequest>) -> Answer<v1::ListAgentsResponse> {
+        Ok(Response::new(v1::ListAgentsResponse::default()))
+    }
 }

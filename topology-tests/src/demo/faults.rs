@@ -38,10 +38,10 @@ pub(super) fn agent_restart(stage: &mut Stage<'_>, outcome: &mut Outcome) -> Res
 
 pub(super) fn apiserver_restart(stage: &mut Stage<'_>, outcome: &mut Outcome) -> Result<((), String)> {
     let at = monotonic_ns();
-    stage.mesh.kill_apiserver("cluster-b")?;
+    stage.mesh.kill_apiservers(stage.lab, "cluster-b")?;
     stage.traffic.observe(DOWN)?;
-    stage.mesh.start_apiserver(stage.lab, "cluster-b")?;
-    stage.mesh.wait_apiserver_ready(stage.lab, "cluster-b")?;
+    stage.mesh.start_apiservers(stage.lab, "cluster-b")?;
+    stage.mesh.wait_apiservers_ready(stage.lab, "cluster-b")?;
     stage.traffic.observe(AFTERWARDS)?;
     outcome.apiserver_restart_errors = errors_since(stage, at);
     Ok(((), format!("{} failures", outcome.apiserver_restart_errors)))

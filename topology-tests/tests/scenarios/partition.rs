@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use topology_tests::clock::monotonic_ns;
-use topology_tests::components::APISERVER_METRICS_PORT;
 use topology_tests::deadline::wait_for;
 use topology_tests::load::record::{Kind, Record};
 use topology_tests::load::{Plan, Target};
@@ -35,7 +34,7 @@ fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// Range calls that cluster-b's store served to cluster-a.
 fn ranges_served(s: &Scenario) -> f64 {
-    s.metric("b1", APISERVER_METRICS_PORT, "isthmus_store_range_total", "cluster-a").unwrap()
+    s.apiserver_metrics("cluster-b", "isthmus_store_range_total", "cluster-a").unwrap()
 }
 
 /// Addresses that cluster-a knows of cluster-b.

@@ -1,0 +1,111 @@
+//! Questions that another replica of this cluster answers: what only the holder of the controller's role knows, and which
+//! agents are connected where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use certs::{Authorities, ChannelOptions, ClientTls, LiveLeaf, Trust, channel};
+use futures::future::BoxFuture;
+use mesh_proto::v1;
+use mesh_proto::v1::admin_client::AdminClient;
+use mesh_runtime::ErrorChain;
+use mesh_types::ClusterName;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+use super::AdminApi;
+
+/// A role finds its next holder well within this, when its holder was killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause before the question is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// One answer of a replica that is reached.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The admin APIs of the other replicas, by number. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Others(Arc<BTreeMap<u64, AdminClient<Channel>>>);
+
+impl Others {
+    /// `endpoints` are `host:port` of the other replicas' mesh API; nothing is connected before the first question.
+    pub fn new(
+        own: &ClusterName,
+        endpoints: &BTreeMap<u64, String>,
+        authorities: &Authorities,
+        leaf: &Arc<LiveLeaf>,
+    ) -> Result<Self, certs::client::Error> {
+        let server_name = format!("{own}.mesh.isthmus.io");
+        let tls = ClientTls::new(&Trust::Bundle(authorities.own_bundle()), Some(leaf), &server_name)?;
+        let options = ChannelOptions { connect_timeout: Duration::from_secs(1), ..ChannelOptions::default() };
+        let client = |(id, endpoint): (&u64, &String)| {
+            (*id, AdminClient::new(channel(std::slice::from_ref(endpoint), &tls, &options)))
+        };
+        Ok(Self(Arc::new(endpoints.iter().map(client).collect())))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What each of the others that answers knows of agents.
+    pub(super) async fn agents(&self) -> Vec<Vec<v1::AgentStatus>> {
+        let ask = |(id, client): (&u64, &AdminClient<Channel>)| {
+            let (id, mut client) = (*id, client.clone());
+            async move {
+                let answer = tokio::time::timeout(ANSWER, client.list_agents(v1::ListAgentsRequest {})).await;
+                match answer {
+                    Ok(Ok(answer)) => Some(answer.into_inner().agents),
+                    Ok(Err(error)) => {
+                        tracing::debug!(replica = id, error = %ErrorChain(&error), "its agents are not known");
+                        None
+                    }
+                    Err(_elapsed) => None,
+                }
+            }
+        };
+        futures::future::join_all(self.0.iter().map(ask)).await.into_iter().flatten().collect()
+    }
+}
+
+impl AdminApi {
+    /// The holder's answer to `ask`; `None` when this replica is the holder. While a role has no holder the question waits,
+    /// a few seconds at most.
+    pub(super) async fn ask_holder<T>(
+        &self,
+        ask: impl Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<Response<T>, Status>> + Send,
+    ) -> Result<Option<Response<T>>, Status> {
+        let asked = Instant::now();
+        let mut last = "none is elected".to_owned();
+        while asked.elapsed() < PATIENCE {
+            if self.controller.is_serving() {
+                return Ok(None);
+            }
+            let holder = self.controller.holder().filter(|holder| holder.replica != self.replica);
+            let client = holder.as_ref().and_then(|holder| self.others.0.get(&holder.replica));
+            if let (Some(holder), Some(client)) = (&holder, client) {
+                match tokio::time::timeout(ANSWER, ask(client.clone())).await {
+                    Ok(Ok(answer)) => return Ok(Some(answer)),
+                    Ok(Err(error)) if error.code() != Code::Unavailable => return Err(error),
+                    Ok(Err(error)) => last = format!("replica {}: {}", holder.replica, ErrorChain(&error)),
+                    Err(_elapsed) => last = format!("replica {}: no answer", holder.replica),
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(self.no_holder(&last))
+    }
+
+    /// A replica asks this one as the holder. It must not ask any further.
+    pub(super) fn require_holder(&self) -> Result<(), Status> {
+        if self.controller.is_serving() { Ok(()) } else { Err(self.no_holder("not this one")) }
+    }
+
+    fn no_holder(&self, last: &str) -> Status {
+        Status::unavailable(format!(
+            "no replica of {} exports and mirrors for it now ({last}): try again, and see `meshctl store status`",
+            self.cluster
+        ))
+    }
+}

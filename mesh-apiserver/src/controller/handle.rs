@@ -1,0 +1,68 @@
+//! What the rest of the process may ask of the role: its figures while this replica holds it, else who does.
+
+use std::sync::Arc;
+
+use mesh_proto::v1;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::election::Holder;
+use crate::{export, source};
+
+/// The handles of a running term.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) source: source::manifests::StatusHandle,
+    pub(super) export: export::StatusHandle,
+    pub(super) federation: federation::Handle,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    serving: Arc<RwLock<Option<Serving>>>,
+    holder: watch::Receiver<Option<Holder>>,
+}
+
+impl Handle {
+    pub(super) fn new(holder: watch::Receiver<Option<Holder>>) -> Self {
+        Self { serving: Arc::default(), holder }
+    }
+
+    pub(super) fn set(&self, serving: Serving) {
+        *self.serving.write() = Some(serving);
+    }
+
+    pub(super) fn clear(&self) {
+        *self.serving.write() = None;
+    }
+
+    /// The replica that holds the role, as last seen in the store.
+    pub fn holder(&self) -> Option<Holder> {
+        self.holder.borrow().clone()
+    }
+
+    /// Whether this replica serves a term now.
+    pub fn is_serving(&self) -> bool {
+        self.serving.read().is_some()
+    }
+
+    /// The source's status; empty on a replica that does not read it.
+    pub fn source(&self) -> source::Status {
+        self.serving.read().as_ref().map(|serving| serving.source.get()).unwrap_or_default()
+    }
+
+    /// The exporter's status; empty on a replica that does not export.
+    pub fn export(&self) -> export::Status {
+        self.serving.read().as_ref().map(|serving| serving.export.get()).unwrap_or_default()
+    }
+
+    /// The state of every joined cluster; empty on a replica that does not mirror.
+    pub async fn peers(&self) -> Vec<v1::PeerStatus> {
+        let federation = self.serving.read().as_ref().map(|serving| serving.federation.clone());
+        match federation {
+            Some(federation) => federation.status().await,
+            None => Vec::new(),
+        }
+    }
+}

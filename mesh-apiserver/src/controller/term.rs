@@ -1,0 +1,90 @@
+//! One term of the role: all its parts made anew, over a store that refuses their writes once the role is another's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::LiveLeaf;
+use mesh_runtime::{OnExit, ReadyGuard, Shutdown, TaskSet};
+use mesh_store::Store;
+use mesh_types::{ClusterId, IdentityLayout};
+use tokio::sync::mpsc;
+
+use super::handle::{Handle, Serving};
+use crate::export::{self, Exporter, Facts, Heartbeat};
+use crate::identity::Allocator;
+use crate::index::{Index, Settings};
+use crate::source::manifests::Manifests;
+
+/// Batches of objects that may wait for the exporter; it takes all that wait at once.
+const SOURCE_QUEUE: usize = 64;
+/// Nothing of a term has work to finish that takes longer.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// A part of a term ended although the role was still held.
+#[derive(Debug, thiserror::Error)]
+#[error("exporting and mirroring cannot go on: {0}")]
+pub struct TermError(pub(super) String);
+
+/// What every term of this replica is made from.
+pub struct Plan {
+    pub manifests_dir: PathBuf,
+    pub settings: Settings,
+    pub cluster_id: ClusterId,
+    pub layout: IdentityLayout,
+    /// How long a number stays taken after its last use.
+    pub quarantine: Duration,
+    pub export: export::Options,
+    /// The own cluster's leaf `remote-<own>`.
+    pub leaf: Arc<LiveLeaf>,
+    pub liveness: federation::liveness::Settings,
+    pub federation_metrics: federation::Metrics,
+}
+
+/// The running parts.
+pub(super) struct Term(TaskSet);
+
+impl Plan {
+    /// Starts all parts; each ends when `stop` is triggered, and `stop` is triggered when one ends by itself.
+    pub(super) fn start(
+        &self,
+        store: Arc<dyn Store>,
+        handle: &Handle,
+        ready: Option<ReadyGuard>,
+        stop: &Shutdown,
+    ) -> Term {
+        let tasks = TaskSet::new(stop.clone());
+        let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
+        let (manifests, source) = Manifests::new(self.manifests_dir.clone(), objects_in);
+        let allocator = Allocator::new(self.layout, self.cluster_id, self.quarantine);
+        let facts = Facts::new(self.settings.cluster.clone(), allocator);
+        let index = Index::new(self.settings.clone());
+        let (exporter, export) =
+            Exporter::new(Arc::clone(&store), index, facts, objects_out, self.export.clone(), ready);
+        let (federation, federation_handle) = federation::Service::new(federation::Options {
+            store: Arc::clone(&store),
+            leaf: Arc::clone(&self.leaf),
+            liveness: self.liveness,
+            metrics: self.federation_metrics.clone(),
+        });
+        handle.set(Serving { source, export, federation: federation_handle });
+
+        tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop.clone()));
+        let follow = stop.clone();
+        tasks.spawn("manifests", OnExit::Shutdown, async move {
+            follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
+        });
+        tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
+        tasks.spawn("federation", OnExit::Shutdown, federation.run(stop.clone()));
+        Term(tasks)
+    }
+}
+
+impl Term {
+    /// Returns when nothing of the term runs any more; `stop` was triggered before.
+    pub(super) async fn end(self) {
+        if let Err(late) = self.0.join(STOP_WITHIN).await {
+            tracing::warn!(%late, "parts of the term were aborted");
+        }
+    }
+}
