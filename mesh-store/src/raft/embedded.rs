@@ -365,8 +365,4 @@ async fn publish(own: &Member, replica: &Replica, members: &Members, stop: &Canc
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
-
-    fn is_leader(&self) -> Option<bool> {
-        Some(self.raft.metrics().borrow().current_leader == Some(self.node_id))
-    }
 }

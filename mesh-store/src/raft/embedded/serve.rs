@@ -254,4 +254,8 @@ impl Store for Embedded {
     fn revision(&self) -> i64 {
         self.replica.revision()
     }
+
+    fn is_leader(&self) -> Option<bool> {
+        Some(self.leadership.term() != 0)
+    }
 }
