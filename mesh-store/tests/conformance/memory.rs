@@ -216,6 +216,10 @@ impl Store for Memory {
     fn revision(&self) -> i64 {
         self.0.inner.lock().state.revision()
     }
+
+    fn is_leader(&self) -> Option<bool> {
+        None
+    }
 }
 
 struct Watch {
@@ -255,9 +259,8 @@ impl Watch {
             return Some(WatchUpdate::Compacted { compact_revision: inner.state.compact_revision() });
         };
         let events: Vec<Event> = history
-            .flat_map(|batch| batch.iter())
-            .filter(|event| event.kv.mod_revision <= revision && self.range.contains(&event.kv.key))
-            .cloned()
+            .flat_map(|changes| changes.events_in(&self.range).collect::<Vec<_>>())
+            .filter(|event| event.kv.mod_revision <= revision)
             .collect();
         drop(inner);
         self.next = revision + 1;
