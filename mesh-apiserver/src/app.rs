@@ -2,6 +2,7 @@
 //! the store last.
 
 mod credentials;
+mod group;
 mod record;
 mod servers;
 mod store;
@@ -63,11 +64,6 @@ impl App {
     /// Starts everything; returns when all ports are open. Readiness follows when the first export and view are complete.
     pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
         tracing::info!(?config, "starting");
-        anyhow::ensure!(
-            config.replicas.count() == 1,
-            "{} replicas are not possible in this version: start one, without --replica",
-            config.replicas.count()
-        );
         make_private_dir(&config.state_dir)?;
         let readiness = Readiness::new();
         let exported = readiness.await_for("the first export of all manifests");
@@ -82,7 +78,13 @@ impl App {
         tls_metrics.register(&mut registry);
 
         let store_metrics = mesh_store::Metrics::register(&mut registry);
-        let backend = Backend::open(&config, store_metrics.clone()).await?;
+        let servers = Servers {
+            leaf: Arc::clone(&credentials.server),
+            authorities: Arc::clone(&authorities),
+            connections: connections.clone(),
+            tls_metrics,
+        };
+        let backend = Backend::open(&config, &servers, store_metrics.clone(), &shutdown).await?;
         let store = backend.store();
 
         let etcd_listener = listen(config.listen_etcd, "the etcd API").await?;
@@ -160,12 +162,6 @@ impl App {
             store: Arc::clone(&store),
             ca: Arc::clone(&credentials.ca),
             authorities: Arc::clone(&authorities),
-        };
-        let servers = Servers {
-            leaf: Arc::clone(&credentials.server),
-            authorities: Arc::clone(&authorities),
-            connections: connections.clone(),
-            tls_metrics,
         };
         let http = mesh_runtime::admin::Server::bind(config.listen_metrics, readiness.clone(), registry).await?;
         let metrics = http.local_addr()?;

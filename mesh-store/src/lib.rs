@@ -10,8 +10,8 @@
 
 pub mod backend;
 pub mod etcd;
-mod fence;
 pub mod external;
+mod fence;
 mod metrics;
 mod raft;
 pub mod raft_port;

@@ -13,6 +13,7 @@ use mesh_proto::v1::join_server::JoinServer;
 use mesh_runtime::Shutdown;
 use mesh_store::Store;
 use mesh_store::etcd::{self, EtcdOptions, Gate};
+use mesh_store::raft_port::RaftService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Extensions;
@@ -49,6 +50,17 @@ impl Servers {
         let incoming = self.incoming(listener, "etcd", tls);
         let gate = Gate::new(roles, |extensions: &Extensions| certs::principal(extensions));
         let router = etcd::server().add_routes(etcd::routes(store, gate, metrics, options));
+        async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
+    }
+
+    pub(super) fn raft(
+        &self,
+        listener: TcpListener,
+        service: RaftService,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
+        let incoming = self.incoming(listener, "raft", self.tls(ClientAuth::Required));
+        let router = server().add_service(service);
         async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
     }
 

@@ -5,13 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use mesh_runtime::Shutdown;
 use mesh_store::external::{External, Options as ExternalOptions, Tls};
 use mesh_store::{Embedded, Metrics, Options, Store};
+
+use super::group::Group;
+use super::servers::Servers;
 
 use crate::args::{Config, ExternalStore, StoreChoice};
 
 pub(super) enum Backend {
-    Embedded(Arc<Embedded>),
+    Alone(Arc<Embedded>),
+    Group(Group),
     External {
         store: Arc<External>,
         /// Of the state folder; the embedded store has its own.
@@ -20,12 +25,20 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    pub(super) async fn open(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        config: &Config,
+        servers: &Servers,
+        metrics: Metrics,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
         match &config.store {
+            StoreChoice::Embedded if !config.replicas.hosts.is_empty() => {
+                Ok(Self::Group(Group::start(config, servers, metrics, shutdown).await?))
+            }
             StoreChoice::Embedded => {
                 let options = Options::new(config.state_dir.join("store"));
                 let store = Embedded::open(options, metrics).await.context("cannot open the store")?;
-                Ok(Self::Embedded(store))
+                Ok(Self::Alone(store))
             }
             StoreChoice::External(external) => {
                 let lock = lock(&config.state_dir)?;
@@ -37,14 +50,16 @@ impl Backend {
 
     pub(super) fn store(&self) -> Arc<dyn Store> {
         match self {
-            Self::Embedded(store) => Arc::<Embedded>::clone(store),
+            Self::Alone(store) => Arc::<Embedded>::clone(store),
+            Self::Group(group) => Arc::<Embedded>::clone(&group.store),
             Self::External { store, .. } => Arc::<External>::clone(store),
         }
     }
 
     pub(super) async fn shutdown(&self) {
         match self {
-            Self::Embedded(store) => store.shutdown().await,
+            Self::Alone(store) => store.shutdown().await,
+            Self::Group(group) => group.stop().await,
             Self::External { store, .. } => store.shutdown(),
         }
     }

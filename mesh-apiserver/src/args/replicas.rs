@@ -18,6 +18,10 @@ pub(super) struct ReplicaArgs {
     /// 5), this one included, and give all replicas the same list. Without it there is one replica
     #[arg(long, env = "ISTHMUS_REPLICA", value_delimiter = ',', value_name = "ID=HOST")]
     replica: Vec<String>,
+    /// With an empty --state-dir: join the group that the other replicas form already, which has been told of this one by
+    /// `meshctl store members add`
+    #[arg(long, env = "ISTHMUS_REPLICA_JOIN")]
+    replica_join: bool,
     /// Where the other replicas connect; the port is the same on all of them
     #[arg(long, env = "ISTHMUS_LISTEN_RAFT", default_value = "0.0.0.0:2380")]
     listen_raft: String,
@@ -30,6 +34,8 @@ pub struct Replicas {
     pub own: u64,
     /// Where others reach each, by number; empty where there is one.
     pub hosts: BTreeMap<u64, String>,
+    /// An empty replica joins a group instead of founding one.
+    pub joins: bool,
     pub listen: SocketAddr,
 }
 
@@ -37,6 +43,10 @@ impl Replicas {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.hosts.len().max(1)
+    }
+
+    pub fn others_hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter(|(id, _)| **id != self.own).map(|(_, host)| host.as_str())
     }
 
     /// `host:port` of every other replica.
@@ -80,7 +90,7 @@ impl ReplicaArgs {
             }
         }
         let listen = super::parsed::<SocketAddr>(m, "--listen-raft", &self.listen_raft, "ADDRESS:PORT")?;
-        Some(Replicas { own: own?, hosts, listen })
+        Some(Replicas { own: own?, hosts, joins: self.replica_join, listen })
     }
 }
 

@@ -326,4 +326,8 @@ impl Store for External {
     fn revision(&self) -> i64 {
         self.seen.revision()
     }
+
+    fn is_leader(&self) -> Option<bool> {
+        None
+    }
 }
