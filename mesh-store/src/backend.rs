@@ -5,8 +5,8 @@
 
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
 mod error;
@@ -60,6 +60,22 @@ pub trait Store: Send + Sync + 'static {
 
     fn status(&self) -> BoxFuture<'_, Result<Status>>;
 
+    /// The alarms that are raised. Linearizable if asked for, else as this replica knows them.
+    fn alarms(&self, _linearizable: bool) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        not_served("alarms")
+    }
+
+    /// Raises or disarms an alarm and returns it; `None` when there was none to disarm. While there is one of
+    /// [`mesh_store_mvcc::AlarmKind::NoSpace`], what makes the store larger is refused.
+    fn set_alarm(&self, _action: AlarmAction, _alarm: Alarm) -> BoxFuture<'_, Result<Option<Alarm>>> {
+        not_served("setting alarms")
+    }
+
+    /// etcd's hash of this replica's history up to a revision, 0 for all of it.
+    fn hash_kv(&self, _revision: i64) -> BoxFuture<'_, Result<HashKv>> {
+        not_served("HashKV")
+    }
+
     /// All replicas, in order of their ids. Linearizable if asked for, else as this replica knows them.
     fn members(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Member>>>;
 
@@ -94,6 +110,10 @@ pub trait Store: Send + Sync + 'static {
     fn cluster_id(&self) -> u64 {
         self.identity().cluster_id
     }
+}
+
+fn not_served<T: Send + 'static>(what: &'static str) -> BoxFuture<'static, Result<T>> {
+    Box::pin(std::future::ready(Err(Error::NotServed { what })))
 }
 
 /// Who answers.

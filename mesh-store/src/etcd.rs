@@ -21,6 +21,7 @@ use tonic::transport::Server;
 use crate::backend::Store;
 use crate::metrics::Metrics;
 
+mod alarm;
 mod auth;
 mod by_path;
 mod check;

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, Error, EventType, GetOptions, LeaseTimeToLiveOptions, PutOptions, SortOrder,
-    SortTarget, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchResponse, WatchStream,
+    AlarmAction, AlarmType, Client, Compare, CompareOp, Error, EventType, GetOptions, LeaseTimeToLiveOptions,
+    PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchResponse, WatchStream,
 };
 use mesh_store::etcd::{Access, Authorizer, Denied, EtcdOptions, Gate, Grants, routes, server};
-use mesh_store::mvcc::{KeyRange, PutRequest};
+use mesh_store::mvcc::{KeyRange, PutRequest, Quota};
 use mesh_store::{Embedded, Metrics, Options, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -35,9 +35,13 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::start_with(Quota::DEFAULT).await
+    }
+
+    async fn start_with(quota: Quota) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Metrics::detached();
-        let options = Options { segment_bytes: 1 << 20, ..Options::new(dir.path()) };
+        let options = Options { segment_bytes: 1 << 20, quota, ..Options::new(dir.path()) };
         let store = Embedded::open(options, metrics.clone()).await.unwrap();
         Self { store, metrics, stops: Vec::new(), _dir: dir }
     }
@@ -254,6 +258,49 @@ async fn status_and_members_are_what_clients_look_for() {
     let (code, text) = self::status(client.defragment().await.unwrap_err());
     assert_eq!(code, tonic::Code::Unimplemented);
     assert!(text.contains("defragmentation"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_store_refuses_puts_until_room_is_made_and_the_alarm_disarmed() {
+    let mut served = Served::start_with(Quota { bytes: 64 << 10 }).await;
+    let mut client = served.client().await;
+    let full = (tonic::Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded".to_owned());
+    let refused = loop {
+        if let Err(error) = client.put("filler", vec![7; 4096], None).await {
+            break error;
+        }
+    };
+    assert_eq!(status(refused), full);
+    let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await.unwrap();
+    let [raised] = alarms.alarms() else { panic!("{alarms:?}") };
+    assert_eq!((raised.alarm(), raised.member_id()), (AlarmType::Nospace, served.store.identity().member_id));
+    let told = client.status().await.unwrap();
+    assert_eq!(told.errors(), [format!("memberID:{} alarm:NOSPACE ", raised.member_id())]);
+    assert_eq!(status(client.put("small", "", None).await.unwrap_err()), full, "also what would fit");
+    assert_eq!(status(client.lease_grant(60, None).await.unwrap_err()), full);
+    assert_eq!(client.get("filler", None).await.unwrap().count(), 1);
+
+    // The way back: delete, compact, disarm.
+    let revision = client.delete("filler", None).await.unwrap().header().unwrap().revision();
+    client.compact(revision, None).await.unwrap();
+    let mut options = etcd_client::AlarmOptions::new();
+    options.with_member(raised.member_id());
+    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(options)).await.unwrap();
+    client.put("small", "", None).await.unwrap();
+    assert!(client.alarm(AlarmAction::Get, AlarmType::None, None).await.unwrap().alarms().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hash_of_the_history_is_etcds() {
+    let mut served = Served::start().await;
+    let mut client = served.client().await;
+    assert_eq!(client.hash_kv(0).await.unwrap().hash(), 1_084_519_789, "an empty etcd 3.6.16");
+    client.put("a", "1", None).await.unwrap();
+    let before = client.hash_kv(0).await.unwrap();
+    client.put("a", "2", None).await.unwrap();
+    let again = client.hash_kv(2).await.unwrap();
+    assert_eq!((again.hash(), again.compact_version()), (before.hash(), -1));
+    assert_eq!(status(client.hash_kv(4).await.unwrap_err()).0, tonic::Code::OutOfRange);
 }
 
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Error, PutRequest, State, TxnOp, TxnRequest};
+use crate::{Command, Error, PutRequest, TxnOp, TxnRequest};
 
 /// etcd's estimates of what a key and a lease cost beside their bytes.
 const KEY_OVERHEAD: usize = 256;
@@ -82,10 +82,11 @@ impl Quota {
     /// etcd's default: 2 GiB.
     pub const DEFAULT: Self = Self { bytes: 2 << 30 };
 
-    /// False when the command would make the state larger than it may be. What makes nothing larger is always admitted.
-    pub fn admits(self, state: &State, command: &Command) -> bool {
+    /// False when the command would make a state of so many bytes larger than it may be. What makes nothing larger is
+    /// always admitted.
+    pub fn admits(self, bytes_in_use: usize, command: &Command) -> bool {
         let cost = command.cost();
-        cost == 0 || (state.bytes_in_use() as u64).saturating_add(cost as u64) < self.bytes
+        cost == 0 || (bytes_in_use as u64).saturating_add(cost as u64) < self.bytes
     }
 }
 

@@ -31,7 +31,7 @@ pub use command::{
     PutResponse, Response, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
 };
 pub use error::{Code, Error};
-pub use hash::HashKv;
+pub use hash::{HashKv, Hashing};
 pub use history::{Changed, Changes, HistoryError};
 pub use key_range::KeyRange;
 pub use lease::{LeaseId, MAX_LEASE_TTL, MIN_LEASE_TTL};

@@ -13,7 +13,7 @@ use crate::range::{self, View};
 use crate::stored::Versions;
 use crate::txn::{self, Path};
 use crate::{
-    Command, Error, HashKv, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
+    Command, Error, Hashing, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
     Response, TxnRequest, TxnResponse,
 };
 
@@ -173,8 +173,7 @@ impl State {
 
     /// Hashes what is kept of the history up to a revision (0 for all of it): equal on every replica, and on an etcd with
     /// the same history, but for revisions that were themselves compacted at, for which etcd remembers an older answer.
-    /// It reads everything.
-    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
+    pub fn hash_kv(&self, revision: i64) -> Result<Hashing, Error> {
         if revision > 0 && revision < self.compacted {
             return Err(Error::Compacted { compact_revision: self.compact_revision() });
         }
@@ -182,8 +181,8 @@ impl State {
             return Err(Error::FutureRevision);
         }
         let upto = if revision == 0 { self.revision } else { revision };
-        let hash = hash::of(&self.keyspace, self.compacted, upto);
-        Ok(HashKv { hash, compact_revision: self.compacted, hash_revision: upto, revision: self.revision })
+        let kept = hash::kept(&self.keyspace, self.compacted, upto);
+        Ok(Hashing { kept, compact_revision: self.compacted, hash_revision: upto, revision: self.revision })
     }
 
     /// The alarms that are raised, by kind and member.

@@ -38,6 +38,8 @@ pub enum Error {
     /// Another one holds the role now that the writer acts in; nothing was written. See [`crate::Fenced`].
     #[error("{role} has another holder now: nothing was written")]
     Fenced { role: String },
+    #[error("isthmus: {what} is not served by this store")]
+    NotServed { what: &'static str },
     #[error("etcdserver: server stopped")]
     Stopped,
     /// An etcd that somebody else runs, in the place of the embedded store, did not do it.
@@ -58,7 +60,7 @@ impl Error {
             | Self::TooManyRequests
             | Self::TimedOut
             | Self::External { .. } => Class::Retryable,
-            Self::Refused(_) | Self::Member(_) => Class::Invalid,
+            Self::Refused(_) | Self::Member(_) | Self::NotServed { .. } => Class::Invalid,
             Self::Fenced { .. } | Self::Stopped | Self::Failed { .. } => Class::Fatal,
         }
     }

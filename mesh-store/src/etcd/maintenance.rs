@@ -1,4 +1,4 @@
-//! `etcdserverpb.Maintenance`: status, and an empty list of alarms (this store raises none).
+//! `etcdserverpb.Maintenance`: status, alarms, the hash of the history.
 
 use std::sync::Arc;
 
@@ -11,12 +11,9 @@ use etcd_client::proto::{
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::{ETCD_VERSION, Shared, status};
+use super::{ETCD_VERSION, Shared, alarm, status};
 
 pub(super) struct Maintenance(pub(super) Arc<Shared>);
-
-/// `AlarmRequest.AlarmAction.GET`.
-const GET_ALARMS: i32 = 0;
 
 #[tonic::async_trait]
 impl PbMaintenanceService for Maintenance {
@@ -26,6 +23,7 @@ impl PbMaintenanceService for Maintenance {
         let shared = &self.0;
         shared.gate.admit(request.extensions(), &shared.metrics)?;
         let status = shared.store.status().await.map_err(|error| status::of(&error))?;
+        let alarms = alarm::raised(shared.store.as_ref()).await;
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         Ok(Response::new(PbStatusResponse {
             header: Some(shared.header(status.revision)),
@@ -38,17 +36,20 @@ impl PbMaintenanceService for Maintenance {
             raft_term: shared.store.identity().raft_term,
             raft_applied_index: status.raft_applied_index,
             is_learner: status.is_learner,
+            errors: alarms,
             ..PbStatusResponse::default()
         }))
     }
 
     async fn alarm(&self, request: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
         let shared = &self.0;
-        shared.gate.admit(request.extensions(), &shared.metrics)?;
-        if request.into_inner().action != GET_ALARMS {
-            return Err(status::not_served("setting alarms"));
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        let request = request.into_inner();
+        if request.action != alarm::GET {
+            caller.administer()?;
         }
-        Ok(Response::new(PbAlarmResponse { header: Some(shared.header_now()), alarms: Vec::new() }))
+        let alarms = alarm::act(shared.store.as_ref(), &request).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(PbAlarmResponse { header: Some(shared.header_now()), alarms }))
     }
 
     async fn defragment(&self, _: Request<PbDefragmentRequest>) -> Result<Response<PbDefragmentResponse>, Status> {
@@ -59,8 +60,16 @@ impl PbMaintenanceService for Maintenance {
         Err(status::not_served("Hash"))
     }
 
-    async fn hash_kv(&self, _: Request<PbHashKvRequest>) -> Result<Response<PbHashKvResponse>, Status> {
-        Err(status::not_served("HashKV"))
+    async fn hash_kv(&self, request: Request<PbHashKvRequest>) -> Result<Response<PbHashKvResponse>, Status> {
+        let shared = &self.0;
+        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
+        let hash = shared.store.hash_kv(request.into_inner().revision).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(PbHashKvResponse {
+            header: Some(shared.header(hash.revision)),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        }))
     }
 
     async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {

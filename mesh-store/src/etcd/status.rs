@@ -22,6 +22,7 @@ pub(super) fn of(error: &Error) -> Status {
         | Error::External { .. } => Status::unavailable(text),
         Error::Member(_) => Status::failed_precondition(text),
         Error::TooManyRequests => Status::resource_exhausted(text),
+        Error::NotServed { .. } => Status::unimplemented(text),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_store_mvcc::Quota;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,7 @@ use crate::backend::{Error, Member, Result};
 use crate::metrics::Metrics;
 
 mod serve;
+mod space;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// A leader that is told to stop hands over first, if that takes no longer.
@@ -58,6 +60,8 @@ pub struct Options {
     pub snapshot_log_bytes: u64,
     /// Size of one log file.
     pub segment_bytes: u64,
+    /// How large the kept versions may get in memory before the replica raises the alarm that stops writes.
+    pub quota: Quota,
 }
 
 impl Options {
@@ -73,6 +77,7 @@ impl Options {
             progress_interval: Duration::from_secs(10),
             snapshot_log_bytes: 64 << 20,
             segment_bytes: 16 << 20,
+            quota: Quota::DEFAULT,
         }
     }
 }
@@ -113,6 +118,7 @@ pub struct Embedded {
     log: LogStore,
     snapshots: SnapshotDir,
     progress_interval: Duration,
+    quota: Quota,
     ready: watch::Receiver<Option<std::result::Result<(), StartError>>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -240,6 +246,7 @@ impl Embedded {
             log,
             snapshots,
             progress_interval,
+            quota: options.quota,
             ready,
             stop,
             tasks,

@@ -2,9 +2,9 @@
 //! a lease's remaining time.
 
 use etcd_client::proto::{
-    PbCompactionResponse, PbDeleteResponse, PbKeyValue, PbLeaseGrantResponse, PbLeaseKeepAliveResponse,
-    PbLeaseLeasesResponse, PbLeaseRevokeResponse, PbLeaseTimeToLiveResponse, PbPutResponse, PbRangeRequest,
-    PbRangeResponse, PbResponseHeader, PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest, PbTxnResponse,
+    PbCompactionResponse, PbDeleteResponse, PbHashKvResponse, PbKeyValue, PbLeaseGrantResponse,
+    PbLeaseKeepAliveResponse, PbLeaseLeasesResponse, PbLeaseRevokeResponse, PbLeaseTimeToLiveResponse, PbPutResponse,
+    PbRangeRequest, PbRangeResponse, PbResponseHeader, PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest, PbTxnResponse,
 };
 
 use crate::op::Op;
@@ -22,6 +22,7 @@ pub(crate) enum Answer {
     TimeToLive(PbLeaseTimeToLiveResponse),
     KeepAlive(Option<PbLeaseKeepAliveResponse>),
     Leases(PbLeaseLeasesResponse),
+    HashKv(PbHashKvResponse),
 }
 
 impl Answer {
@@ -37,6 +38,7 @@ impl Answer {
             Self::TimeToLive(answer) => answer.header.as_mut(),
             Self::KeepAlive(answer) => answer.as_mut().and_then(|answer| answer.header.as_mut()),
             Self::Leases(answer) => answer.header.as_mut(),
+            Self::HashKv(answer) => answer.header.as_mut(),
         }
     }
 
@@ -59,6 +61,7 @@ pub(crate) async fn ask(rpc: &Rpc, op: &Op) -> Option<Answered<Answer>> {
         Op::TimeToLive { id, keys } => rpc.time_to_live(*id, *keys).await.map(Answer::TimeToLive),
         Op::KeepAlive { id } => rpc.keep_alive(*id).await.map(Answer::KeepAlive),
         Op::Leases => rpc.leases().await.map(Answer::Leases),
+        Op::HashKv(revision) => rpc.hash_kv(*revision).await.map(Answer::HashKv),
         Op::Watch(_) | Op::Cancel { .. } | Op::Progress => return None,
     })
 }

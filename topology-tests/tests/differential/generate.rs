@@ -18,6 +18,7 @@ pub(crate) fn sequence(seed: u64, ops: u64) -> Vec<Op> {
 
 fn op(pick: &mut Pick) -> Op {
     match pick.below(200) {
+        0..60 if pick.one_in(300) => Op::Put(large(pick)),
         0..60 => Op::Put(put(pick, true)),
         60..100 => Op::Range(range(pick)),
         100..115 => Op::Delete(delete(pick)),
@@ -31,7 +32,8 @@ fn op(pick: &mut Pick) -> Op {
         175..178 => Op::Revoke { id: pick.of(&LEASES) },
         178..182 => Op::TimeToLive { id: pick.of(&LEASES), keys: pick.one_in(2) },
         182 => Op::KeepAlive { id: pick.of(&LEASES) },
-        183..185 => Op::Leases,
+        183 => Op::Leases,
+        184 => Op::HashKv(if pick.one_in(2) { 0 } else { NOW + 1 - i64::try_from(pick.below(12)).unwrap_or(0) }),
         185..193 => Op::Watch(watch(pick)),
         193..197 => Op::Cancel { nth: (!pick.one_in(4)).then(|| pick.below(16)) },
         _ => Op::Progress,
@@ -49,6 +51,12 @@ fn put(pick: &mut Pick, may_ignore: bool) -> PbPutRequest {
         ignore_value,
         ignore_lease,
     }
+}
+
+/// Just below the size that is taken, and just above; where exactly the line runs depends on the member's number.
+fn large(pick: &mut Pick) -> PbPutRequest {
+    let bytes = pick.of(&[1_572_864 - 100, 1_572_864]);
+    PbPutRequest { value: vec![b'l'; bytes], ..put(pick, false) }
 }
 
 fn range(pick: &mut Pick) -> PbRangeRequest {

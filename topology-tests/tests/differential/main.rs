@@ -36,7 +36,8 @@ use op::Op;
 use pair::{Pair, Tally};
 
 /// Each must have been the answer to something.
-const REFUSALS: [&str; 11] = [
+const REFUSALS: [&str; 12] = [
+    "etcdserver: request is too large",
     "etcdserver: key is not provided",
     "etcdserver: key not found",
     "etcdserver: value is provided",

@@ -28,6 +28,7 @@ pub(crate) enum Op {
         id: i64,
     },
     Leases,
+    HashKv(i64),
     Watch(Watch),
     /// Cancels the n-th watch (modulo their number), or one that never was.
     Cancel {

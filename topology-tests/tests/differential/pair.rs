@@ -172,6 +172,8 @@ fn resolved(op: &Op, place: Place) -> Op {
         Op::Range(request) => Op::Range(place.range(request)),
         Op::Txn(request) => Op::Txn(place.txn(request)),
         Op::Compact(revision) => Op::Compact(place.revision(revision)),
+        // etcd remembers the hashes of revisions that it was compacted at, from before.
+        Op::HashKv(revision) => Op::HashKv(Some(place.revision(revision)).filter(|at| *at > place.floor).unwrap_or(0)),
         Op::Watch(mut watch) => {
             watch.start_revision = place.revision(watch.start_revision);
             Op::Watch(watch)

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use etcd_client::proto::{
-    PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbLeaseGrantRequest,
-    PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse, PbLeaseLeasesRequest,
+    PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbHashKvRequest, PbHashKvResponse,
+    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse, PbLeaseLeasesRequest,
     PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse, PbLeaseTimeToLiveRequest,
     PbLeaseTimeToLiveResponse, PbPutRequest, PbPutResponse, PbRangeRequest, PbRangeResponse, PbTxnRequest,
     PbTxnResponse, PbWatchRequest, PbWatchResponse,
@@ -93,6 +93,10 @@ impl Rpc {
 
     pub(crate) async fn leases(&self) -> Answered<PbLeaseLeasesResponse> {
         self.call("/etcdserverpb.Lease/LeaseLeases", PbLeaseLeasesRequest {}).await
+    }
+
+    pub(crate) async fn hash_kv(&self, revision: i64) -> Answered<PbHashKvResponse> {
+        self.call("/etcdserverpb.Maintenance/HashKV", PbHashKvRequest { revision }).await
     }
 
     /// One beat on a stream of its own.

@@ -8,6 +8,10 @@ fn alarm(action: AlarmAction) -> Command {
     Command::Alarm { action, alarm: NO_SPACE }
 }
 
+fn hash(state: &State, revision: i64) -> u32 {
+    state.hash_kv(revision).unwrap().finish().hash
+}
+
 #[test]
 fn a_full_store_takes_what_makes_it_smaller_and_is_let_free_by_the_disarm() {
     let mut state = filled(&["a", "b"]);
@@ -39,18 +43,18 @@ fn the_quota_admits_what_fits_and_whatever_adds_nothing() {
     let room = |bytes: usize| Quota { bytes: (state.bytes_in_use() + bytes) as u64 };
     // A key costs 256 bytes beside its own, in etcd's estimate.
     let command = put("b", "12345");
-    assert!(!room(256 + 6).admits(&state, &command));
-    assert!(room(256 + 7).admits(&state, &command));
-    assert!(room(0).admits(&state, &delete(KeyRange::prefix(""))));
-    assert!(room(0).admits(&state, &Command::Compact { revision: 1 }));
+    assert!(!room(256 + 6).admits(state.bytes_in_use(), &command));
+    assert!(room(256 + 7).admits(state.bytes_in_use(), &command));
+    assert!(room(0).admits(state.bytes_in_use(), &delete(KeyRange::prefix(""))));
+    assert!(room(0).admits(state.bytes_in_use(), &Command::Compact { revision: 1 }));
     let full = room(0);
     ok(&mut state, put("a", "2"));
-    assert!(!full.admits(&state, &command), "history counts");
+    assert!(!full.admits(state.bytes_in_use(), &command), "history counts");
     ok(&mut state, delete(KeyRange::prefix("")));
     ok(&mut state, Command::Compact { revision: 4 });
     ok(&mut state, put("c", ""));
     ok(&mut state, Command::Compact { revision: 5 });
-    assert!(Quota { bytes: full.bytes + 300 }.admits(&state, &command), "compaction gives room back");
+    assert!(Quota { bytes: full.bytes + 300 }.admits(state.bytes_in_use(), &command), "compaction gives room back");
 }
 
 #[test]
@@ -66,23 +70,22 @@ fn a_corrupt_replica_changes_nothing() {
 #[test]
 fn the_hash_is_of_the_kept_history_up_to_a_revision() {
     let mut state = filled(&["a", "b"]);
-    let at_three = state.hash_kv(0).unwrap();
+    let at_three = state.hash_kv(0).unwrap().finish();
     assert_eq!((at_three.compact_revision, at_three.hash_revision), (-1, 3));
     ok(&mut state, put("a", "2"));
-    assert_eq!(state.hash_kv(3).unwrap().hash, at_three.hash, "what comes later does not count");
-    assert_ne!(state.hash_kv(4).unwrap().hash, at_three.hash);
-    assert_eq!(State::restore(state.image()).hash_kv(0), state.hash_kv(0));
-    assert_eq!(state.hash_kv(5), Err(Error::FutureRevision));
+    assert_eq!(hash(&state, 3), at_three.hash, "what comes later does not count");
+    assert_ne!(hash(&state, 4), at_three.hash);
+    assert_eq!(hash(&State::restore(state.image()), 0), hash(&state, 0));
+    assert_eq!(state.hash_kv(5).unwrap_err(), Error::FutureRevision);
     ok(&mut state, Command::Compact { revision: 4 });
-    assert_eq!(state.hash_kv(3), Err(Error::Compacted { compact_revision: 4 }));
-    assert_eq!(state.hash_kv(0).unwrap().compact_revision, 4);
+    assert_eq!(state.hash_kv(3).unwrap_err(), Error::Compacted { compact_revision: 4 });
+    assert_eq!(state.hash_kv(0).unwrap().finish().compact_revision, 4);
 }
 
 /// The numbers are those of an etcd 3.6.16 that was asked the same.
 #[test]
 fn the_hash_is_etcds() {
     let mut state = State::default();
-    let hash = |state: &State, revision| state.hash_kv(revision).unwrap().hash;
     assert_eq!(hash(&state, 0), 1_084_519_789);
     ok(&mut state, Command::LeaseGrant { id: 7, ttl: 600 });
     ok(&mut state, put("a", "1"));

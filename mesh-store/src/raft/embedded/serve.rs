@@ -5,8 +5,8 @@ use std::fs;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    Command, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Response, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, Command, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, Response, TxnRequest, TxnResponse,
 };
 use openraft::ServerState;
 
@@ -49,6 +49,7 @@ impl Embedded {
         if self.stop.is_cancelled() {
             return Err(Error::Stopped);
         }
+        self.make_room(&command).await?;
         self.proposer.propose(command).await
     }
 
@@ -204,6 +205,30 @@ impl Store for Embedded {
             })
         }
         .boxed()
+    }
+
+    fn alarms(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        async move {
+            if linearizable {
+                self.catch_up().await?;
+            }
+            Ok(self.replica.state.read().mvcc.alarms().collect())
+        }
+        .boxed()
+    }
+
+    fn set_alarm(&self, action: AlarmAction, alarm: Alarm) -> BoxFuture<'_, Result<Option<Alarm>>> {
+        async move {
+            match self.propose(Command::Alarm { action, alarm }).await? {
+                Response::Alarm { alarm, .. } => Ok(alarm),
+                other => Err(unexpected(&other)),
+            }
+        }
+        .boxed()
+    }
+
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'_, Result<HashKv>> {
+        self.hash(revision).boxed()
     }
 
     fn members(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Member>>> {
