@@ -23,6 +23,6 @@ pub use fence::Fenced;
 pub use mesh_store_mvcc as mvcc;
 pub use metrics::{Metrics, PrincipalLabel};
 pub use raft::{
-    Damage, Embedded, LogStoreError, MAX_MESSAGE_BYTES, MetaError, NoPeers, OpenError, Options, Receiver, Retention,
-    SnapshotError, Start, StartError, Timing, Transport, TransportError,
+    Damage, Disk, DiskFile, Embedded, LogStoreError, MAX_MESSAGE_BYTES, MetaError, NoPeers, OpenError, Options,
+    RealDisk, Receiver, Retention, SnapshotError, Start, StartError, Timing, Transport, TransportError,
 };

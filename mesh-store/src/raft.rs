@@ -10,6 +10,7 @@
 //! ```
 //! This is the only code that names openraft.
 
+mod disk;
 mod election;
 mod embedded;
 mod intake;
@@ -47,6 +48,7 @@ mod upkeep;
 mod watch;
 mod watch_hub;
 
+pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, OpenError, Options};
 pub use log::Damage;
 pub use log_store::LogStoreError;

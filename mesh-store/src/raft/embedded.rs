@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::disk::{Disk, RealDisk};
 use super::election::Election;
 use super::leader::Leaders;
 use super::leadership::Leadership;
@@ -46,12 +47,14 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Options {
     /// Everything the replica stores; created if absent. One process at a time.
     pub dir: PathBuf,
+    pub disk: Arc<dyn Disk>,
     /// This replica: its id in the group (not 0), its name, and where others and clients reach it.
     pub member: Member,
     /// What it does if the folder is empty.
     pub start: Start,
     pub timing: Timing,
-    /// What all random choices are drawn from; `None` takes the system's randomness.
+    /// What all random choices of this run are drawn from, never the same for two runs of a replica; `None` takes the
+    /// system's randomness.
     pub seed: Option<u64>,
     pub retention: Retention,
     /// How often an idle watch reports that nothing happened.
@@ -69,6 +72,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            disk: Arc::new(RealDisk),
             member: Member { id: 1, name: "isthmus".to_owned(), ..Member::default() },
             start: Start::Alone,
             timing: Timing::default(),
@@ -150,9 +154,10 @@ impl Embedded {
     ) -> std::result::Result<Arc<Self>, OpenError> {
         let Options { dir, member, start, timing, .. } = options.clone();
         let seed = options.seed.unwrap_or_else(rand::random);
-        let log = LogStore::open(&dir, options.segment_bytes, metrics.clone())?;
-        let snapshots = SnapshotDir::open(dir.join("snapshot"))?;
-        let replica = Arc::new(Replica::new(member.id, rand::random(), metrics.clone()));
+        let disk = Arc::clone(&options.disk);
+        let log = LogStore::open(&disk, &dir, options.segment_bytes, metrics.clone())?;
+        let snapshots = SnapshotDir::open(disk, dir.join("snapshot"))?;
+        let replica = Arc::new(Replica::new(member.id, seed, metrics.clone()));
         restore(&replica, &snapshots, &log)?;
         let has_transport = transport.is_some();
         let peers = Peers::new(member.id, transport.unwrap_or_else(|| Arc::new(NoPeers)), log.cluster_id());

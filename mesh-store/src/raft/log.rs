@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 mod record;
@@ -14,6 +15,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+use super::disk::Disk;
 use segment::Segment;
 
 /// The log on disk cannot be used as it is.
@@ -43,6 +45,7 @@ struct Place {
 /// `places[i]` is where entry `first + i` lies; segments are in order of their numbers and hold no other live entries.
 #[derive(Debug)]
 pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
     segments: VecDeque<Segment>,
@@ -63,10 +66,11 @@ const SPARE: &str = "spare.tmp";
 
 impl Log {
     /// Opens or creates the log. Entries below `first_wanted` count as purged.
-    pub(crate) fn open(dir: &Path, segment_bytes: u64, first_wanted: u64) -> Result<Self, Damage> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64, first_wanted: u64) -> Result<Self, Damage> {
         let at = |source| Damage::Io { path: dir.to_path_buf(), source };
-        std::fs::create_dir_all(dir).map_err(at)?;
+        disk.create_dir(dir).map_err(at)?;
         let mut log = Self {
+            disk,
             dir: dir.to_path_buf(),
             segment_bytes,
             segments: VecDeque::new(),
@@ -77,13 +81,12 @@ impl Log {
             poisoned: false,
         };
         let mut numbers = Vec::new();
-        for file in std::fs::read_dir(dir).map_err(at)? {
-            let path = file.map_err(at)?.path();
+        for path in log.disk.list(dir).map_err(at)? {
             let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
             match (path.extension().and_then(|extension| extension.to_str()), number) {
                 (Some("log"), Some(number)) => numbers.push((number, path)),
                 // A spare that was being made; whether it is complete is not known.
-                (Some("tmp"), _) => std::fs::remove_file(&path).map_err(at)?,
+                (Some("tmp"), _) => log.disk.remove(&path).map_err(at)?,
                 _ => {}
             }
         }
@@ -99,8 +102,8 @@ impl Log {
     }
 
     fn recover(&mut self, number: u64, path: PathBuf, first_wanted: u64) -> Result<(), Damage> {
-        let mut segment =
-            Segment::open(path.clone(), number).map_err(|source| Damage::Io { path: path.clone(), source })?;
+        let mut segment = Segment::open(&*self.disk, path.clone(), number)
+            .map_err(|source| Damage::Io { path: path.clone(), source })?;
         let expected = (!self.places.is_empty()).then(|| self.next());
         let found = segment.scan(expected.unwrap_or(first_wanted))?;
         if let Some((index, ..)) = found.entries.first().copied() {
@@ -239,9 +242,9 @@ impl Log {
         // Newest first: a crash on the way leaves a log that merely ends later.
         while self.segments.back().is_some_and(|segment| segment.number > cut.segment) {
             let segment = self.segments.pop_back().expect("just looked at");
-            std::fs::remove_file(segment.path())?;
+            self.disk.remove(segment.path())?;
         }
-        segment::sync_dir(&self.dir)?;
+        self.disk.sync_dir(&self.dir)?;
         let segment = self.segments.back_mut().expect("the segment of a live entry is kept");
         segment.wipe_from(cut.offset - record::HEADER as u64)?;
         segment.next = Some(index);
@@ -268,11 +271,11 @@ impl Log {
     fn recycle(&mut self, segment: &Segment) -> io::Result<()> {
         let spare = self.dir.join(SPARE);
         if self.spare.is_none() && segment.size() == self.segment_bytes {
-            std::fs::rename(segment.path(), &spare)?;
+            self.disk.rename(segment.path(), &spare)?;
             self.spare = Some(Spare::Ready(spare));
             return Ok(());
         }
-        std::fs::remove_file(segment.path())
+        self.disk.remove(segment.path())
     }
 
     /// Starts a new segment with room for `needed` bytes at least.
@@ -283,10 +286,10 @@ impl Log {
             path
         } else {
             let path = self.dir.join(format!("{number}.tmp"));
-            segment::prepare(&path, self.segment_bytes.max(needed))?;
+            segment::prepare(&*self.disk, &path, self.segment_bytes.max(needed))?;
             path
         };
-        self.segments.push_back(Segment::adopt(&prepared, &self.dir, number)?);
+        self.segments.push_back(Segment::adopt(&*self.disk, &prepared, &self.dir, number)?);
         self.prepare_spare();
         Ok(())
     }
@@ -307,10 +310,14 @@ impl Log {
         if self.spare.is_some() {
             return;
         }
+        if !self.disk.may_block() {
+            // Made when it is needed, which costs no time there.
+            return;
+        }
         let path = self.dir.join(SPARE);
-        let size = self.segment_bytes;
+        let (disk, size) = (Arc::clone(&self.disk), self.segment_bytes);
         let thread = std::thread::Builder::new().name("store-log-spare".to_owned()).spawn(move || {
-            segment::prepare(&path, size)?;
+            segment::prepare(&*disk, &path, size)?;
             Ok(path)
         });
         // Without a thread the file is made when it is needed.

@@ -2,9 +2,9 @@
 //!
 //! It must never tell openraft that entries are on disk before [`Log::append`] has returned.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,10 @@ use openraft::{EntryPayload, OptionalSend, RaftLogId as _, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::disk::Disk;
 use super::log::{Damage, Log};
 use super::meta::{Meta, MetaError, MetaFile};
-use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
+use super::types::{Entry, LogId, StorageError, StorageIoError, StoreTypes, Vote};
 use crate::metrics::Metrics;
 
 /// Entries kept in memory for the state machine to apply; older ones are read back from disk.
@@ -51,10 +52,16 @@ struct Shared {
     files: Arc<Mutex<Files>>,
     /// Written by `append` and `truncate`, read by whoever reads entries; holds the newest entries without holes.
     recent: Mutex<VecDeque<Entry>>,
-    jobs: mpsc::Sender<Job>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    metrics: Metrics,
+    /// `None` on a disk that needs no thread.
+    writer: Option<Writer>,
     /// Given back when the writer has ended: only then may another open the folder.
-    _lock: File,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+struct Writer {
+    jobs: mpsc::Sender<Job>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Files {
@@ -65,26 +72,35 @@ struct Files {
 type Change = Box<dyn FnOnce(&mut Files) -> io::Result<()> + Send>;
 
 enum Job {
-    Append { entries: Vec<Entry>, done: LogFlushed<TypeConfig> },
+    Append { entries: Vec<Entry>, done: LogFlushed<StoreTypes> },
     Change { change: Change, done: oneshot::Sender<io::Result<()>> },
     Stop,
 }
 
 impl LogStore {
-    pub(crate) fn open(dir: &Path, segment_bytes: u64, metrics: Metrics) -> Result<Self, LogStoreError> {
-        let lock = lock_dir(dir)?;
-        let meta = MetaFile::open(dir)?;
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        segment_bytes: u64,
+        metrics: Metrics,
+    ) -> Result<Self, LogStoreError> {
+        let lock = lock_dir(&**disk, dir)?;
+        let meta = MetaFile::open(Arc::clone(disk), dir)?;
         let first_wanted = meta.meta.purged.map_or(0, |purged| purged.index + 1);
-        let log = Log::open(&dir.join("log"), segment_bytes, first_wanted)?;
+        let log = Log::open(Arc::clone(disk), &dir.join("log"), segment_bytes, first_wanted)?;
         let files = Arc::new(Mutex::new(Files { log, meta }));
-        let (jobs, queue) = mpsc::channel();
-        let writing = Arc::clone(&files);
-        let writer = std::thread::Builder::new()
-            .name("store-log".to_owned())
-            .spawn(move || write_jobs(&queue, &writing, &metrics))
-            .map_err(LogStoreError::Thread)?;
-        let recent = Mutex::new(VecDeque::new());
-        let shared = Shared { files, recent, jobs, writer: Mutex::new(Some(writer)), _lock: lock };
+        let writer = if disk.may_block() {
+            let (jobs, queue) = mpsc::channel();
+            let (writing, metrics) = (Arc::clone(&files), metrics.clone());
+            let thread = std::thread::Builder::new()
+                .name("store-log".to_owned())
+                .spawn(move || write_jobs(&queue, &writing, &metrics))
+                .map_err(LogStoreError::Thread)?;
+            Some(Writer { jobs, thread: Mutex::new(Some(thread)) })
+        } else {
+            None
+        };
+        let shared = Shared { files, recent: Mutex::new(VecDeque::new()), metrics, writer, _lock: lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -135,7 +151,7 @@ impl LogStore {
     async fn change(&self, change: impl FnOnce(&mut Files) -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let (done, result) = oneshot::channel();
         let job = Job::Change { change: Box::new(change), done };
-        self.shared.jobs.send(job).ok().ok_or_else(gone)?;
+        self.shared.submit(job)?;
         result.await.ok().ok_or_else(gone)?
     }
 
@@ -157,6 +173,14 @@ impl LogStore {
 }
 
 impl Shared {
+    fn submit(&self, job: Job) -> io::Result<()> {
+        if let Some(writer) = &self.writer {
+            return writer.jobs.send(job).ok().ok_or_else(gone);
+        }
+        do_job(job, &self.files, &self.metrics);
+        Ok(())
+    }
+
     fn remember(&self, entries: &[Entry]) {
         let mut recent = self.recent.lock();
         if let (Some(last), Some(first)) = (recent.back(), entries.first())
@@ -172,48 +196,51 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        let Some(writer) = &self.writer else { return };
         // The receiver ends with the thread only, so this cannot fail before the join.
-        drop(self.jobs.send(Job::Stop));
-        let writer = self.writer.lock().take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
+        drop(writer.jobs.send(Job::Stop));
+        let thread = writer.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that writes the log panicked");
         }
     }
 }
 
 /// Creates the folder if need be and sees to it that nobody else has it open.
-fn lock_dir(dir: &Path) -> Result<File, LogStoreError> {
+fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, LogStoreError> {
     let at = |source| LogStoreError::Dir { path: dir.to_path_buf(), source };
-    fs::create_dir_all(dir).map_err(at)?;
-    let lock = File::create(dir.join("lock")).map_err(at)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(LogStoreError::InUse { path: dir.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(at(source)),
-    }
+    disk.create_dir(dir).map_err(at)?;
+    disk.lock(&dir.join("lock")).map_err(at)?.ok_or_else(|| LogStoreError::InUse { path: dir.to_path_buf() })
 }
 
 fn write_jobs(queue: &mpsc::Receiver<Job>, files: &Mutex<Files>, metrics: &Metrics) {
     while let Ok(job) = queue.recv() {
-        match job {
-            Job::Append { entries, done } => {
-                let mut files = files.lock();
-                let result = files.log.append(entries.iter().map(|entry| {
-                    (entry.log_id.index, move |out: &mut Vec<u8>| {
-                        postcard::to_io(entry, out).map(drop).map_err(io::Error::other)
-                    })
-                }));
-                drop(files);
-                metrics.fdatasync.inc();
-                done.log_io_completed(result);
-            }
-            Job::Change { change, done } => {
-                let result = change(&mut files.lock());
-                // Whoever asked may have been cancelled.
-                drop(done.send(result));
-            }
-            Job::Stop => return,
+        if matches!(job, Job::Stop) {
+            return;
         }
+        do_job(job, files, metrics);
+    }
+}
+
+fn do_job(job: Job, files: &Mutex<Files>, metrics: &Metrics) {
+    match job {
+        Job::Append { entries, done } => {
+            let mut files = files.lock();
+            let result = files.log.append(entries.iter().map(|entry| {
+                (entry.log_id.index, move |out: &mut Vec<u8>| {
+                    postcard::to_io(entry, out).map(drop).map_err(io::Error::other)
+                })
+            }));
+            drop(files);
+            metrics.fdatasync.inc();
+            done.log_io_completed(result);
+        }
+        Job::Change { change, done } => {
+            let result = change(&mut files.lock());
+            // Whoever asked may have been cancelled.
+            drop(done.send(result));
+        }
+        Job::Stop => {}
     }
 }
 
@@ -225,7 +252,7 @@ fn gone() -> io::Error {
     io::Error::other("the thread that writes the log has ended")
 }
 
-impl RaftLogReader<TypeConfig> for LogStore {
+impl RaftLogReader<StoreTypes> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -276,10 +303,10 @@ fn weight(entry: &Entry) -> usize {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for LogStore {
+impl RaftLogStorage<StoreTypes> for LogStore {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+    async fn get_log_state(&mut self) -> Result<LogState<StoreTypes>, StorageError> {
         let files = self.shared.files.lock();
         let last_purged_log_id = files.meta.meta.purged;
         let next = files.log.next();
@@ -311,7 +338,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.shared.files.lock().meta.meta.vote)
     }
 
-    async fn append<I>(&mut self, entries: I, done: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    async fn append<I>(&mut self, entries: I, done: LogFlushed<StoreTypes>) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -323,8 +350,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
         }
         self.shared.remember(&entries);
-        let sent = self.shared.jobs.send(Job::Append { entries, done });
-        sent.ok().ok_or_else(|| StorageIoError::write_logs(&gone()).into())
+        let submitted = self.shared.submit(Job::Append { entries, done });
+        submitted.map_err(|error| StorageIoError::write_logs(&error).into())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot as RaftSnapshot};
-use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
+use super::disk::{self, DiskCursor};
 use super::replica::Replica;
-use super::snapshot::{self, Snapshot, SnapshotDir, SnapshotError};
-use super::types::{Entry, LogId, Membership, SnapshotMeta, StorageError, StorageIoError, TypeConfig};
+use super::snapshot::{self, Snapshot, SnapshotDir};
+use super::types::{Entry, LogId, Membership, SnapshotMeta, StorageError, StorageIoError, StoreTypes};
 
 #[derive(Clone)]
 pub(crate) struct Machine {
@@ -18,7 +18,7 @@ pub(crate) struct Machine {
     pub(crate) snapshots: SnapshotDir,
 }
 
-impl RaftStateMachine<TypeConfig> for Machine {
+impl RaftStateMachine<StoreTypes> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
@@ -39,35 +39,37 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Builder { snapshot: Arc::new(self.replica.snapshot()), machine: self.clone() }
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<File>, StorageError> {
-        let path = self.snapshots.incoming().map_err(|error| StorageIoError::write_snapshot(None, &error))?;
-        let file = File::options().read(true).write(true).open(path).await;
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<DiskCursor>, StorageError> {
+        let file = self.snapshots.incoming();
         file.map(Box::new).map_err(|error| StorageIoError::write_snapshot(None, &error).into())
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, mut received: Box<File>) -> Result<(), StorageError> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        mut received: Box<DiskCursor>,
+    ) -> Result<(), StorageError> {
         let signature = Some(meta.signature());
         let unread = |error: &io::Error| StorageIoError::read_snapshot(signature.clone(), error);
         let mut bytes = Vec::new();
         received.rewind().await.map_err(|error| unread(&error))?;
         received.read_to_end(&mut bytes).await.map_err(|error| unread(&error))?;
         let (machine, meta) = (self.clone(), meta.clone());
-        let installed = tokio::task::spawn_blocking(move || {
+        let installed = disk::work(self.snapshots.disk(), move || {
             let snapshot = snapshot::parse(&bytes).map_err(io::Error::other)?;
             let snapshot = Snapshot { meta, ..snapshot };
             machine.snapshots.save(&snapshot).map_err(io::Error::other)?;
             machine.replica.restore(snapshot);
-            Ok::<_, io::Error>(())
+            Ok(())
         });
-        let installed = installed.await.map_err(io::Error::other).flatten();
-        installed.map_err(|error| StorageIoError::write_snapshot(signature, &error).into())
+        installed.await.map_err(|error| StorageIoError::write_snapshot(signature, &error).into())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot<TypeConfig>>, StorageError> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot<StoreTypes>>, StorageError> {
         let read =
             |error: &dyn std::error::Error| StorageIoError::read_snapshot(None, openraft::AnyError::error(error));
         let Some((path, meta)) = self.snapshots.newest_meta().map_err(|error| read(&error))? else { return Ok(None) };
-        let file = File::open(path).await.map_err(|error| read(&error))?;
+        let file = self.snapshots.file(&path).map_err(|error| read(&error))?;
         Ok(Some(RaftSnapshot { meta, snapshot: Box::new(file) }))
     }
 }
@@ -78,17 +80,16 @@ pub(crate) struct Builder {
     snapshot: Arc<Snapshot>,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    async fn build_snapshot(&mut self) -> Result<RaftSnapshot<TypeConfig>, StorageError> {
+impl RaftSnapshotBuilder<StoreTypes> for Builder {
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot<StoreTypes>, StorageError> {
         let (machine, snapshot) = (self.machine.clone(), Arc::clone(&self.snapshot));
-        let written = tokio::task::spawn_blocking(move || {
-            let path = machine.snapshots.save(&snapshot)?;
+        let written = disk::work(self.machine.snapshots.disk(), move || {
+            let path = machine.snapshots.save(&snapshot).map_err(io::Error::other)?;
             machine.replica.metrics.snapshots.inc();
-            Ok::<_, SnapshotError>((snapshot.meta.clone(), path))
+            Ok((snapshot.meta.clone(), path))
         });
-        let written = written.await.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
-        let (meta, path) = written.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
-        let file = File::open(path).await.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
+        let (meta, path) = written.await.map_err(|error| StorageIoError::write_snapshot(None, &error))?;
+        let file = self.machine.snapshots.file(&path).map_err(|error| StorageIoError::write_snapshot(None, &error))?;
         Ok(RaftSnapshot { meta, snapshot: Box::new(file) })
     }
 }

@@ -17,7 +17,7 @@ use openraft::{OptionalSend, Snapshot};
 use super::peers::{CallError, Peers};
 use super::rpc::{Answer, Call};
 use super::snapshot_send;
-use super::types::{NodeId, Peer, TypeConfig, Vote};
+use super::types::{NodeId, Peer, StoreTypes, Vote};
 
 /// How long a replica that is not there is left alone: short, so that one that comes back is heard of soon.
 const RETRY_UNREACHABLE: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     peer: Peer,
 }
 
-impl RaftNetworkFactory<TypeConfig> for Network {
+impl RaftNetworkFactory<StoreTypes> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: NodeId, node: &Peer) -> Connection {
@@ -54,10 +54,10 @@ fn not_sent<E: std::error::Error>(error: &CallError) -> NotSent<E> {
     }
 }
 
-impl RaftNetwork<TypeConfig> for Connection {
+impl RaftNetwork<StoreTypes> for Connection {
     async fn append_entries(
         &mut self,
-        request: AppendEntriesRequest<TypeConfig>,
+        request: AppendEntriesRequest<StoreTypes>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, NotSent<openraft::error::Infallible>> {
         if self.peers.is_silent() {
@@ -76,7 +76,7 @@ impl RaftNetwork<TypeConfig> for Connection {
 
     async fn install_snapshot(
         &mut self,
-        _: InstallSnapshotRequest<TypeConfig>,
+        _: InstallSnapshotRequest<StoreTypes>,
         _: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, NotSent<InstallSnapshotError>> {
         // Never called: `full_snapshot` sends snapshots in chunks of its own.
@@ -98,10 +98,10 @@ impl RaftNetwork<TypeConfig> for Connection {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: Snapshot<TypeConfig>,
+        snapshot: Snapshot<StoreTypes>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
-    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<StoreTypes, Fatal<NodeId>>> {
         let sending = snapshot_send::send(&self.peers, self.target, &self.peer, vote, snapshot);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),

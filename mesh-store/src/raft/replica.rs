@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use mesh_store_mvcc::{Command, Response, State};
 use openraft::EntryPayload;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 
 use super::lease_clock::LeaseClock;
@@ -38,6 +40,7 @@ pub(crate) struct Replica {
     pub(crate) hub: Arc<WatchHub>,
     pub(crate) leases: LeaseClock,
     pub(crate) tickets: Tickets,
+    random: Mutex<StdRng>,
     pub(crate) metrics: Metrics,
     /// The index of the last entry applied, for those who wait for one.
     applied: watch::Sender<u64>,
@@ -48,15 +51,16 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// `boot` is a number that no earlier run of this replica has used.
-    pub(crate) fn new(id: NodeId, boot: u64, metrics: Metrics) -> Self {
+    /// `seed` is a number that no earlier run of this replica has used.
+    pub(crate) fn new(id: NodeId, seed: u64, metrics: Metrics) -> Self {
         let state = Applied::default();
         let revision = AtomicI64::new(state.mvcc.revision());
         Self {
             state: RwLock::new(state),
             hub: Arc::default(),
             leases: LeaseClock::default(),
-            tickets: Tickets::new(id, boot),
+            tickets: Tickets::new(id, seed),
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
             applied: watch::channel(0).0,
             metrics,
             revision,
@@ -75,6 +79,11 @@ impl Replica {
 
     pub(crate) fn term(&self) -> u64 {
         self.term.load(Ordering::Acquire)
+    }
+
+    /// A number that looks like any other.
+    pub(crate) fn random(&self) -> u64 {
+        self.random.lock().random()
     }
 
     /// Waits until this entry is applied here.

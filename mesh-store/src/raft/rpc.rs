@@ -8,7 +8,7 @@ use mesh_store_mvcc::LeaseId;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 
-use super::types::{LogId, NodeId, Part, SnapshotMeta, TypeConfig, Vote};
+use super::types::{LogId, NodeId, Part, SnapshotMeta, StoreTypes, Vote};
 use crate::backend::{Member, MemberError};
 
 const FORMAT: u32 = 1;
@@ -24,7 +24,7 @@ pub(crate) struct Envelope {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Call {
-    Append(AppendEntriesRequest<TypeConfig>),
+    Append(AppendEntriesRequest<StoreTypes>),
     Vote(VoteRequest<NodeId>),
     /// Would the other vote for the caller? Asked before terms are counted up, so that a replica that was cut off does not
     /// depose a leader that others hear.

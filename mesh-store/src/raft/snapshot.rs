@@ -4,7 +4,6 @@
 //!  magic 8 bytes | length u64 | crc u32 | body (postcard)          (little endian)
 //! ```
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use mesh_store_mvcc::Image;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::disk::{self, Disk, DiskCursor};
 use super::meta::replace;
 use super::sessions::Sessions;
 use super::types::SnapshotMeta;
@@ -41,28 +41,28 @@ pub(crate) struct Snapshot {
 
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotDir {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     /// What the newest file is about, so that it need not be read for that. Written by whoever wrote or read the file.
     newest: Arc<Mutex<Option<(PathBuf, SnapshotMeta)>>>,
 }
 
 impl SnapshotDir {
-    pub(crate) fn open(dir: PathBuf) -> Result<Self, SnapshotError> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> Result<Self, SnapshotError> {
         let at = |source| SnapshotError::Io { path: dir.clone(), source };
-        fs::create_dir_all(&dir).map_err(at)?;
-        for file in fs::read_dir(&dir).map_err(at)? {
-            let path = file.map_err(at)?.path();
+        disk.create_dir(&dir).map_err(at)?;
+        for path in disk.list(&dir).map_err(at)? {
             if path.extension().is_some_and(|extension| extension == "tmp") {
-                fs::remove_file(&path).map_err(at)?;
+                disk.remove(&path).map_err(at)?;
             }
         }
-        Ok(Self { dir, newest: Arc::default() })
+        Ok(Self { disk, dir, newest: Arc::default() })
     }
 
     /// The newest snapshot. A damaged one is an error, never skipped: the log before it is gone.
     pub(crate) fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
         let Some(path) = self.newest()? else { return Ok(None) };
-        let snapshot = read(&path)?;
+        let snapshot = self.read(&path)?;
         *self.newest.lock() = Some((path, snapshot.meta.clone()));
         Ok(Some(snapshot))
     }
@@ -83,27 +83,44 @@ impl SnapshotDir {
     pub(crate) fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, SnapshotError> {
         let index = snapshot.meta.last_log_id.map_or(0, |last| last.index);
         let path = self.dir.join(format!("{index:020}.snap"));
-        replace(&path, |file| write(file, snapshot))
+        replace(&*self.disk, &path, |file| write(file, snapshot))
             .map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
         *self.newest.lock() = Some((path.clone(), snapshot.meta.clone()));
         for older in self.files()?.into_iter().filter(|file| *file < path) {
-            fs::remove_file(&older).map_err(|source| SnapshotError::Io { path: older, source })?;
+            self.disk.remove(&older).map_err(|source| SnapshotError::Io { path: older, source })?;
         }
         Ok(path)
     }
 
     /// A new empty file for a snapshot that another replica sends.
-    pub(crate) fn incoming(&self) -> Result<PathBuf, SnapshotError> {
-        let path = self.dir.join(INCOMING);
-        File::create(&path).map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
-        Ok(path)
+    pub(crate) fn incoming(&self) -> io::Result<DiskCursor> {
+        self.disk.create(&self.dir.join(INCOMING)).map(DiskCursor::new)
+    }
+
+    pub(crate) fn file(&self, path: &Path) -> io::Result<DiskCursor> {
+        self.disk.open(path).map(DiskCursor::new)
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Bytes of the newest snapshot.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let newest = self.newest().ok().flatten();
+        newest.and_then(|path| self.disk.open(&path).and_then(|file| file.size()).ok()).unwrap_or(0)
+    }
+
+    fn read(&self, path: &Path) -> Result<Snapshot, SnapshotError> {
+        let at = |source| SnapshotError::Io { path: path.to_path_buf(), source };
+        let bytes = disk::read_all(&*self.disk, path).map_err(at)?;
+        parse(&bytes).map_err(|reason| SnapshotError::Damaged { path: path.to_path_buf(), reason })
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, SnapshotError> {
         let at = |source| SnapshotError::Io { path: self.dir.clone(), source };
         let mut files = Vec::new();
-        for file in fs::read_dir(&self.dir).map_err(at)? {
-            let path = file.map_err(at)?.path();
+        for path in self.disk.list(&self.dir).map_err(at)? {
             if path.extension().is_some_and(|extension| extension == "snap") {
                 files.push(path);
             }
@@ -113,12 +130,7 @@ impl SnapshotDir {
     }
 }
 
-pub(crate) fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
-    let bytes = fs::read(path).map_err(|source| SnapshotError::Io { path: path.to_path_buf(), source })?;
-    parse(&bytes).map_err(|reason| SnapshotError::Damaged { path: path.to_path_buf(), reason })
-}
-
-fn write(file: &mut File, snapshot: &Snapshot) -> io::Result<()> {
+fn write(file: &mut DiskCursor, snapshot: &Snapshot) -> io::Result<()> {
     file.write_all(&[0; HEAD])?;
     let mut body = Body { out: BufWriter::with_capacity(1 << 18, &mut *file), crc: crc32fast::Hasher::new(), len: 0 };
     postcard::to_io(snapshot, &mut body).map_err(io::Error::other)?;

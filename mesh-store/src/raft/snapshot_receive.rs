@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use openraft::Snapshot;
-use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::sync::{Mutex, watch};
 use tokio_util::task::TaskTracker;
 
+use super::disk::DiskCursor;
 use super::rpc::{SnapshotChunk, SnapshotProgress};
 use super::snapshot;
 use super::types::{Raft, Vote};
@@ -29,7 +29,7 @@ struct Transfer {
 }
 
 enum Stage {
-    Receiving(Box<File>),
+    Receiving(Box<DiskCursor>),
     /// `None` while it is under way.
     Installing(watch::Receiver<Option<Result<Vote, String>>>),
 }
@@ -103,7 +103,7 @@ impl SnapshotReceiver {
     }
 }
 
-async fn check(mut file: Box<File>) -> Result<Box<File>, String> {
+async fn check(mut file: Box<DiskCursor>) -> Result<Box<DiskCursor>, String> {
     let unread = |error: std::io::Error| error.to_string();
     let mut bytes = Vec::new();
     file.rewind().await.map_err(unread)?;

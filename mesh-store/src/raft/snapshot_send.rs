@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
 use super::peers::{CallError, Peers};
 use super::rpc::{Answer, Call, SnapshotChunk};
-use super::types::{NodeId, Peer, TypeConfig, Vote};
+use super::types::{NodeId, Peer, StoreTypes, Vote};
 
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Calls that fail one after the other before openraft is told, which then starts anew.
 const ATTEMPTS: u32 = 10;
 
-type NotSent = StreamingError<TypeConfig, Fatal<NodeId>>;
+type NotSent = StreamingError<StoreTypes, Fatal<NodeId>>;
 
 /// Returns the receiver's vote when it has installed the snapshot, or a higher vote that ended the transfer.
 pub(crate) async fn send(
@@ -29,7 +29,7 @@ pub(crate) async fn send(
     target: NodeId,
     peer: &Peer,
     vote: Vote,
-    mut snapshot: Snapshot<TypeConfig>,
+    mut snapshot: Snapshot<StoreTypes>,
 ) -> Result<Vote, NotSent> {
     let unread = |error: std::io::Error| -> NotSent {
         StreamingError::StorageError(StorageIOError::new(ErrorSubject::Snapshot(None), ErrorVerb::Read, &error).into())

@@ -8,22 +8,23 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::disk::DiskCursor;
 use crate::backend::Member;
 
 pub(crate) type NodeId = u64;
 
 openraft::declare_raft_types!(
-    pub(crate) TypeConfig:
+    pub(crate) StoreTypes:
         D = Proposal,
         R = (),
         NodeId = NodeId,
         Node = Peer,
-        Entry = openraft::Entry<TypeConfig>,
-        SnapshotData = tokio::fs::File,
+        Entry = openraft::Entry<StoreTypes>,
+        SnapshotData = DiskCursor,
         AsyncRuntime = openraft::TokioRuntime,
 );
 
-pub(crate) type Entry = openraft::Entry<TypeConfig>;
+pub(crate) type Entry = openraft::Entry<StoreTypes>;
 pub(crate) type LogId = openraft::LogId<NodeId>;
 pub(crate) type Vote = openraft::Vote<NodeId>;
 pub(crate) type StorageError = openraft::StorageError<NodeId>;
@@ -31,7 +32,7 @@ pub(crate) type StorageIoError = openraft::StorageIOError<NodeId>;
 pub(crate) type Membership = openraft::StoredMembership<NodeId, Peer>;
 pub(crate) type RaftMetrics = openraft::RaftMetrics<NodeId, Peer>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Peer>;
-pub(crate) type Raft = openraft::Raft<TypeConfig>;
+pub(crate) type Raft = openraft::Raft<StoreTypes>;
 
 /// The result of one command.
 pub(crate) type CommandResult = Result<Response, mesh_store_mvcc::Error>;

@@ -1,7 +1,5 @@
 //! [`Store`] as a replica answers it: writes through the leader, reads from here once the leader has said up to where.
 
-use std::fs;
-
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
@@ -190,7 +188,6 @@ impl Store for Embedded {
     fn status(&self) -> BoxFuture<'_, Result<Status>> {
         async move {
             let raft = self.raft.metrics().borrow().clone();
-            let snapshot = self.snapshots.newest().ok().flatten().and_then(|path| fs::metadata(path).ok());
             let state = self.replica.state.read();
             Ok(Status {
                 revision: state.mvcc.revision(),
@@ -198,7 +195,7 @@ impl Store for Embedded {
                 leader: raft.current_leader.unwrap_or(0),
                 raft_index: raft.last_log_index.unwrap_or(0),
                 raft_applied_index: state.last.map_or(0, |log_id| log_id.index),
-                db_size: self.log.disk_bytes() + snapshot.map_or(0, |file| file.len()),
+                db_size: self.log.disk_bytes() + self.snapshots.disk_bytes(),
                 db_size_in_use: state.mvcc.bytes_in_use() as u64,
                 keys: state.mvcc.key_count() as u64,
                 is_learner: raft.state == ServerState::Learner,
@@ -247,7 +244,7 @@ impl Store for Embedded {
                 return Err(MemberError::Alone.into());
             }
             while member.id == 0 {
-                member.id = rand::random();
+                member.id = self.replica.random();
             }
             let id = member.id;
             let members = self.change_members(MemberChange::Add(member)).await?;

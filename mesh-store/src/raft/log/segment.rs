@@ -3,11 +3,11 @@
 //! Writing into blocks that the file system has already given out keeps a sync to the data itself: neither the length of
 //! the file nor its extents change.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::super::disk::{Disk, DiskFile};
 use super::{Damage, record};
 
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
@@ -15,7 +15,7 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
-    file: File,
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
     size: u64,
     /// Where the next record goes.
@@ -33,16 +33,16 @@ pub(super) struct Scan {
 
 impl Segment {
     /// Takes over a prepared file as segment `number`.
-    pub(super) fn adopt(prepared: &Path, dir: &Path, number: u64) -> io::Result<Self> {
+    pub(super) fn adopt(disk: &dyn Disk, prepared: &Path, dir: &Path, number: u64) -> io::Result<Self> {
         let path = file_name(dir, number);
-        std::fs::rename(prepared, &path)?;
-        sync_dir(dir)?;
-        Self::open(path, number)
+        disk.rename(prepared, &path)?;
+        disk.sync_dir(dir)?;
+        Self::open(disk, path, number)
     }
 
-    pub(super) fn open(path: PathBuf, number: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let size = file.metadata()?.len();
+    pub(super) fn open(disk: &dyn Disk, path: PathBuf, number: u64) -> io::Result<Self> {
+        let file = disk.open(&path)?;
+        let size = file.size()?;
         Ok(Self { number, file, path, size, tail: 0, next: None })
     }
 
@@ -60,7 +60,7 @@ impl Segment {
 
     /// Writes records at the tail and makes them durable with one sync.
     pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(records, self.tail)?;
+        self.file.write_at(records, self.tail)?;
         self.file.sync_data()?;
         self.tail += records.len() as u64;
         self.size = self.size.max(self.tail);
@@ -69,7 +69,7 @@ impl Segment {
 
     pub(super) fn read(&self, offset: u64, len: u32) -> io::Result<Vec<u8>> {
         let mut payload = vec![0; len as usize];
-        self.file.read_exact_at(&mut payload, offset)?;
+        self.file.read_at(&mut payload, offset)?;
         Ok(payload)
     }
 
@@ -78,7 +78,7 @@ impl Segment {
         let mut at = tail;
         while at < self.size {
             let step = usize::try_from(self.size - at).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.file.write_all_at(&ZEROS[..step], at)?;
+            self.file.write_at(&ZEROS[..step], at)?;
             at += step as u64;
         }
         self.file.sync_data()?;
@@ -92,7 +92,7 @@ impl Segment {
     /// durable before: that is damage, and nothing may be guessed.
     pub(super) fn scan(&mut self, hint: u64) -> Result<Scan, Damage> {
         let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX)];
-        self.file.read_exact_at(&mut bytes, 0).map_err(|source| Damage::Io { path: self.path.clone(), source })?;
+        self.file.read_at(&mut bytes, 0).map_err(|source| Damage::Io { path: self.path.clone(), source })?;
         let mut scan = Scan::default();
         let mut tail = 0;
         while let Some(found) = record::decode(&bytes, tail, self.number) {
@@ -128,21 +128,17 @@ fn find_later(bytes: &[u8], from: usize, segment: u64, missing: u64) -> Option<u
 }
 
 /// Makes a file of zeros whose blocks all exist.
-pub(super) fn prepare(path: &Path, size: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    let mut left = size;
-    while left > 0 {
-        let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-        file.write_all(&ZEROS[..step])?;
-        left -= step as u64;
+pub(super) fn prepare(disk: &dyn Disk, path: &Path, size: u64) -> io::Result<()> {
+    let file = disk.create(path)?;
+    let mut at = 0;
+    while at < size {
+        let step = usize::try_from(size - at).unwrap_or(usize::MAX).min(ZEROS.len());
+        file.write_at(&ZEROS[..step], at)?;
+        at += step as u64;
     }
     file.sync_all()
 }
 
 pub(super) fn file_name(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.log"))
-}
-
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

@@ -1,12 +1,17 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
+use super::super::disk::RealDisk;
 use super::*;
 
 const SEGMENT: u64 = 64 * 1024;
 
 fn open(dir: &Path) -> Log {
-    Log::open(dir, SEGMENT, 0).unwrap()
+    try_open(dir).unwrap()
+}
+
+fn try_open(dir: &Path) -> Result<Log, Damage> {
+    Log::open(Arc::new(RealDisk), dir, SEGMENT, 0)
 }
 
 fn append(log: &mut Log, indexes: std::ops::Range<u64>) {
@@ -138,7 +143,7 @@ fn damage_to_an_acknowledged_entry_is_reported_and_changes_nothing() {
         let mut damaged = sound.clone();
         damaged[usize::try_from(middle.offset + offset).unwrap() - record::HEADER] ^= 0x55;
         fs::write(path, &damaged).unwrap();
-        let error = Log::open(dir.path(), SEGMENT, 0).unwrap_err();
+        let error = try_open(dir.path()).unwrap_err();
         assert!(matches!(error, Damage::Record { index: 6, later: 8, .. }), "{error}");
         assert_eq!(fs::read(path).unwrap(), damaged);
         fs::write(path, &sound).unwrap();
@@ -155,7 +160,7 @@ fn a_missing_segment_is_reported() {
     }
     drop(log);
     fs::remove_file(&segment_files(dir.path())[1]).unwrap();
-    assert!(matches!(Log::open(dir.path(), SEGMENT, 0).unwrap_err(), Damage::Gap { .. }));
+    assert!(matches!(try_open(dir.path()).unwrap_err(), Damage::Gap { .. }));
 }
 
 #[test]
@@ -184,7 +189,7 @@ fn purged_segments_are_used_again_and_their_old_records_never_seen() {
     }
     assert!(segment_files(dir.path()).len() < 4);
     drop(log);
-    let log = Log::open(dir.path(), SEGMENT, 18_991).unwrap();
+    let log = Log::open(Arc::new(RealDisk), dir.path(), SEGMENT, 18_991).unwrap();
     assert_holds(&log, 18_991..20_000);
 }
 
@@ -198,6 +203,6 @@ fn purging_beyond_the_end_leaves_an_empty_log_that_goes_on_there() {
     append(&mut log, 100..103);
     assert_holds(&log, 100..103);
     drop(log);
-    let log = Log::open(dir.path(), SEGMENT, 100).unwrap();
+    let log = Log::open(Arc::new(RealDisk), dir.path(), SEGMENT, 100).unwrap();
     assert_holds(&log, 100..103);
 }
