@@ -101,9 +101,9 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// cluster-a with `ptp` pods and cluster-b with `bridge` pods, two nodes each.
+    /// cluster-a with `ptp` pods and cluster-b with `bridge` pods, two nodes and three replicas each.
     pub fn pair() -> Self {
-        Self::pair_with_replicas(1)
+        Self::pair_with_replicas(3)
     }
 
     /// The same with another number of replicas, at most 5.
