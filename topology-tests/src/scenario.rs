@@ -94,7 +94,7 @@ impl Scenario {
         }
     }
 
-    /// Joins the two clusters, and waits until every node's kernel knows the other one's pods: until then a packet to one
+    /// Joins the two clusters, kills a replica (see [`Self::kill_a_replica`]), and before that waits until every node's kernel knows the other one's pods: until then a packet to one
     /// of them is a packet to anywhere, and leaves in clear.
     pub fn connect(&self) -> Result<()> {
         self.meshctl(&["connect", "cluster-a", "cluster-b"])?;
@@ -108,7 +108,18 @@ impl Scenario {
                 })?;
             }
         }
-        Ok(())
+        self.kill_a_replica()
+    }
+
+    /// Kills the replica that leads cluster-a's store, for the rest of the scenario: the other two must do. Returns when
+    /// one of them has its role. Does nothing where one is down already.
+    pub fn kill_a_replica(&self) -> Result<()> {
+        if self.mesh.running_apiservers("cluster-a").len() < self.lab.cluster_plan("cluster-a")?.replicas.len() {
+            return Ok(());
+        }
+        let leader = self.mesh.controller(&self.lab, "cluster-a")?;
+        self.mesh.kill_apiserver("cluster-a", leader)?;
+        self.mesh.controller(&self.lab, "cluster-a").map(drop)
     }
 
     /// Asks once.

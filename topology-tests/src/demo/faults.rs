@@ -36,6 +36,19 @@ pub(super) fn agent_restart(stage: &mut Stage<'_>, outcome: &mut Outcome) -> Res
     Ok(((), format!("{} failures", outcome.agent_restart_errors)))
 }
 
+pub(super) fn replica_kill(stage: &mut Stage<'_>, outcome: &mut Outcome) -> Result<((), String)> {
+    let leader = stage.mesh.controller(stage.lab, "cluster-a")?;
+    let at = monotonic_ns();
+    stage.mesh.kill_apiserver("cluster-a", leader)?;
+    stage.traffic.observe(DOWN)?;
+    let next = stage.mesh.controller(stage.lab, "cluster-a")?;
+    stage.mesh.start_apiserver(stage.lab, "cluster-a", leader)?;
+    stage.mesh.wait_apiserver_ready(stage.lab, "cluster-a", leader)?;
+    stage.traffic.observe(AFTERWARDS)?;
+    outcome.replica_kill_errors = errors_since(stage, at);
+    Ok(((), format!("{} failures, replica {next} took over from {leader}", outcome.replica_kill_errors)))
+}
+
 pub(super) fn apiserver_restart(stage: &mut Stage<'_>, outcome: &mut Outcome) -> Result<((), String)> {
     let at = monotonic_ns();
     stage.mesh.kill_apiservers(stage.lab, "cluster-b")?;

@@ -29,6 +29,9 @@ pub struct Outcome {
     pub cluster_kill_failover_ms: u64,
     pub cluster_restore_ms: u64,
     pub agent_restart_errors: u64,
+    /// While the replica that led a store was down, the others being up.
+    pub replica_kill_errors: u64,
+    /// While all replicas of a cluster were down.
     pub apiserver_restart_errors: u64,
     /// From the kill of a tunnel process to the last failure; `None` where the kernel is the tunnel.
     pub tunnel_kill_recovery_ms: Option<u64>,
@@ -56,6 +59,7 @@ impl Outcome {
             cluster_kill_failover_ms: 0,
             cluster_restore_ms: 0,
             agent_restart_errors: 0,
+            replica_kill_errors: 0,
             apiserver_restart_errors: 0,
             tunnel_kill_recovery_ms: None,
             clear_packets_on_wan: 0,
@@ -79,6 +83,7 @@ impl Outcome {
             at_most("cluster_kill_failover_ms", self.cluster_kill_failover_ms, 3000),
             at_most("errors", self.errors, 0),
             at_most("agent_restart_errors", self.agent_restart_errors, 0),
+            at_most("replica_kill_errors", self.replica_kill_errors, 0),
             at_most("apiserver_restart_errors", self.apiserver_restart_errors, 0),
             at_most("masqueraded_answers", self.masqueraded_answers, 0),
             at_most("teardown_leftovers", self.teardown_leftovers, 0),
@@ -107,7 +112,7 @@ impl Outcome {
         let answers: Vec<String> =
             self.answers_by_cluster.iter().map(|(cluster, count)| format!("{cluster} {count}")).collect();
         let tunnel = self.tunnel_kill_recovery_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        let rows: [(&str, String, &str); 15] = [
+        let rows: [(&str, String, &str); 16] = [
             ("connect to first answer", format!("{} ms", self.connect_to_first_answer_ms), "5000 ms"),
             ("connect to all answers", format!("{} ms", self.connect_to_all_answers_ms), ""),
             ("requests", self.requests.to_string(), ""),
@@ -119,7 +124,8 @@ impl Outcome {
             ("cluster killed, last failure", format!("{} ms", self.cluster_kill_failover_ms), "3000 ms"),
             ("cluster restored, all answers", format!("{} ms", self.cluster_restore_ms), ""),
             ("errors while an agent was down", self.agent_restart_errors.to_string(), "0"),
-            ("errors while an API server was down", self.apiserver_restart_errors.to_string(), "0"),
+            ("errors while a store's leader was down", self.replica_kill_errors.to_string(), "0"),
+            ("errors while all API servers were down", self.apiserver_restart_errors.to_string(), "0"),
             ("tunnel process killed, last failure", tunnel, ""),
             ("clear packets on the WAN", self.clear_packets_on_wan.to_string(), if is_clear { "> 0" } else { "0" }),
             ("WireGuard packets on the WAN", self.wireguard_packets_on_wan.to_string(), ""),

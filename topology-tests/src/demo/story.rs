@@ -43,7 +43,10 @@ pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mu
     chapter(timeline, &mut stage, "kill -9 the agent of a1, start it after 5 s", |stage| {
         faults::agent_restart(stage, outcome)
     })?;
-    chapter(timeline, &mut stage, "kill -9 the API server of cluster-b, start it after 5 s", |stage| {
+    chapter(timeline, &mut stage, "kill -9 the leading replica of cluster-a, start it after 5 s", |stage| {
+        faults::replica_kill(stage, outcome)
+    })?;
+    chapter(timeline, &mut stage, "kill -9 all replicas of cluster-b, start them after 5 s", |stage| {
         faults::apiserver_restart(stage, outcome)
     })?;
     chapter(timeline, &mut stage, "kill -9 the tunnel process of a1, start it again", |stage| {

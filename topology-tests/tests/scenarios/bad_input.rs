@@ -22,6 +22,7 @@ fn assert_says(text: &str, words: &[&str]) {
 #[test]
 fn a_malformed_document_among_good_ones_is_rejected_alone_and_named() {
     let Some(s) = Setup::shop("badyaml").unwrap().start().unwrap() else { return };
+    s.kill_a_replica().unwrap();
     let folder = s.lab.cluster_dir("cluster-a").join("manifests");
     let good = |name: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n");
     let text = format!("{}---\nkind: Service\nmetadata: [not, a, map\n---\n{}", good("before"), good("after"));
@@ -46,6 +47,7 @@ fn variant(name: &'static str, change: impl FnOnce(&mut topology_tests::topology
 #[test]
 fn two_clusters_with_one_id_are_refused_before_any_change() {
     let Some(s) = variant("dupid", |t| t.clusters[1].id = 1) else { return };
+    s.kill_a_replica().unwrap();
     let text = refused(&s, &["connect", "cluster-a", "cluster-b"]);
     assert_says(&text, &["cluster-a", "cluster-b", "id"]);
     nothing_changed(&s);
@@ -55,6 +57,7 @@ fn two_clusters_with_one_id_are_refused_before_any_change() {
 #[test]
 fn overlapping_declared_pod_prefixes_are_refused_before_any_change() {
     let Some(s) = variant("overlap", |t| t.clusters[1].pod_cidr = "10.0.0.0/14".parse().unwrap()) else { return };
+    s.kill_a_replica().unwrap();
     let text = refused(&s, &["connect", "cluster-a", "cluster-b"]);
     assert_says(&text, &["cluster-a", "cluster-b", "10.1.0.0/16", "10.0.0.0/14"]);
     nothing_changed(&s);
@@ -64,6 +67,7 @@ fn overlapping_declared_pod_prefixes_are_refused_before_any_change() {
 #[test]
 fn a_cluster_cannot_be_joined_with_itself() {
     let Some(s) = Setup::shop("itself").unwrap().start().unwrap() else { return };
+    s.kill_a_replica().unwrap();
     let text = refused(&s, &["connect", "cluster-a", "cluster-a"]);
     assert_says(&text, &["cluster-a"]);
     nothing_changed(&s);

@@ -8,6 +8,7 @@
 
 mod affinity;
 mod bad_input;
+mod failover;
 mod forged_packets;
 mod partition;
 mod real_manifests;
