@@ -169,6 +169,11 @@ fn a_killed_leader_costs_writers_a_moment_and_followers_nothing() {
     writer.join().unwrap();
     watcher.join().unwrap();
 
+    let times = seen.acknowledged.lock();
+    let mut gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    drop(times);
+    gaps.sort_unstable();
+    println!("one write after the other: {:?} each (median)", gaps[gaps.len() / 2]);
     pauses.sort_unstable();
     let median = pauses[pauses.len() / 2];
     println!(
