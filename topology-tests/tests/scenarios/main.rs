@@ -13,4 +13,5 @@ mod forged_packets;
 mod partition;
 mod real_manifests;
 mod restarts;
+mod store_clients;
 mod walking;
