@@ -29,6 +29,8 @@ mod cluster;
 mod convert;
 mod election;
 mod gate;
+#[cfg(test)]
+mod hostile_tests;
 mod http;
 mod kv;
 mod lease;

@@ -3,6 +3,7 @@
 //! Never part of the product: nothing but tests and benchmarks may depend on it.
 
 mod cluster;
+mod go;
 mod programs;
 
 pub use cluster::{Cluster, ClusterTls, Options};

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::go::Go;
+
 /// The peer's programs.
 #[derive(Debug, Clone)]
 pub struct EtcdPeer {
@@ -23,7 +25,10 @@ impl EtcdPeer {
         let (etcd, etcdctl) = (folder.join("etcd"), folder.join("etcdctl"));
         let lock = lock(&folder)?;
         if !(etcd.exists() && etcdctl.exists()) {
-            if has("go") { build_with_go(module, &folder)? } else { take_from_pypi(&folder)? }
+            match Go::find(module, &workspace.join("target/tools"))? {
+                Some(go) => build_with_go(&go, module, &folder)?,
+                None => take_from_pypi(&folder)?,
+            }
         }
         drop(lock);
         let output =
@@ -38,13 +43,12 @@ impl EtcdPeer {
 
     /// One of this package's own Go programs, built; `None` where there is no Go.
     pub fn go_program(workspace: &Path, name: &str) -> Result<Option<PathBuf>> {
-        if !has("go") {
-            return Ok(None);
-        }
+        let module = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = workspace.join("target/tools/etcd-peer");
         let lock = lock(&folder)?;
+        let Some(go) = Go::find(module, &workspace.join("target/tools"))? else { return Ok(None) };
         // Go itself knows whether anything has changed.
-        build(Path::new(env!("CARGO_MANIFEST_DIR")), &folder, &format!("./{name}"), name)?;
+        build(&go, module, &folder, &format!("./{name}"), name)?;
         drop(lock);
         Ok(Some(folder.join(name)))
     }
@@ -58,21 +62,18 @@ fn lock(folder: &Path) -> Result<File> {
     Ok(lock)
 }
 
-fn has(program: &str) -> bool {
-    Command::new(program).arg("version").output().is_ok_and(|o| o.status.success())
-}
-
-fn build_with_go(module: &Path, folder: &Path) -> Result<()> {
+fn build_with_go(go: &Go, module: &Path, folder: &Path) -> Result<()> {
     for (package, name) in [("go.etcd.io/etcd/server/v3", "etcd"), ("go.etcd.io/etcd/etcdctl/v3", "etcdctl")] {
         eprintln!("building {name} of {package} (once, about two minutes)");
-        build(module, folder, package, name)?;
+        build(go, module, folder, package, name)?;
     }
     Ok(())
 }
 
-fn build(module: &Path, folder: &Path, package: &str, name: &str) -> Result<()> {
+fn build(go: &Go, module: &Path, folder: &Path, package: &str, name: &str) -> Result<()> {
     let partial = folder.join(format!("{name}.partial"));
-    let status = Command::new("go")
+    let status = go
+        .command()
         .args(["build", "-mod=readonly", "-trimpath", "-o"])
         .arg(&partial)
         .arg(package)

@@ -49,6 +49,7 @@ pub(super) const ALL: &[Need] = &[
         why: "the lab attaches its pods by real CNI plugins",
         probe: Probe::File(&["/usr/lib/cni/ptp"]),
     },
+    program("golang-go", "go", "builds the etcd that the store is tested beside (an old one fetches a newer one)"),
     program("iproute2", "ip", "the lab's namespaces and links"),
     program("iptables", "iptables", "masquerade of the CNI plugins"),
     program("nftables", "nft", "faults and packet counters on the lab's WAN"),
