@@ -9,10 +9,12 @@ use mesh_store_mvcc::{
     PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
+mod backup;
 mod error;
 mod member;
 mod watcher;
 
+pub use backup::{Backup, BackupChunk};
 pub use error::{Class, Error};
 pub use member::{Member, MemberError};
 pub use watcher::{WatchBatch, WatchControl, WatchRequest, WatchUpdate, Watcher};
@@ -94,6 +96,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Hands leadership to another voter and returns when that one leads.
     fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>>;
+
+    /// The whole store as of now, to be kept elsewhere.
+    fn backup(&self) -> BoxFuture<'_, Result<Backup>> {
+        not_served("a backup")
+    }
 
     /// Who answers: what goes into the header of every etcd response, but for the revision.
     fn identity(&self) -> Identity;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Identity;
 
+mod care;
 mod check;
 mod convert;
 mod errors;

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod backend;
+mod backup;
 pub mod etcd;
 pub mod external;
 mod fence;
@@ -17,6 +18,7 @@ mod raft;
 pub mod raft_port;
 
 pub use backend::Store;
+pub use backup::{BackupError, BackupHead, verify as verify_backup};
 pub use external::External;
 pub use fence::Fenced;
 /// The words of requests, responses and events.
@@ -24,5 +26,6 @@ pub use mesh_store_mvcc as mvcc;
 pub use metrics::{Metrics, PrincipalLabel};
 pub use raft::{
     Damage, Disk, DiskFile, Embedded, LogStoreError, MAX_MESSAGE_BYTES, MetaError, NoPeers, OpenError, Options,
-    RealDisk, Receiver, Retention, SnapshotError, Start, StartError, Timing, Transport, TransportError,
+    RealDisk, Receiver, RestoreError, Restored, Retention, SnapshotError, Start, StartError, Timing, Transport,
+    TransportError,
 };

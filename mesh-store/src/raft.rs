@@ -49,7 +49,7 @@ mod watch;
 mod watch_hub;
 
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use embedded::{Embedded, OpenError, Options};
+pub use embedded::{Embedded, OpenError, Options, RestoreError, Restored};
 pub use log::Damage;
 pub use log_store::LogStoreError;
 pub use meta::MetaError;

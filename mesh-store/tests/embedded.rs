@@ -3,6 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "a test ends its tasks with its runtime")]
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion, also outside the test function")]
 
+#[path = "embedded/backup.rs"]
+mod backup;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

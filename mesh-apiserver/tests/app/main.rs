@@ -4,6 +4,7 @@
 
 mod agents;
 mod etcd;
+mod etcdctl;
 mod external;
 mod frames;
 mod harness;

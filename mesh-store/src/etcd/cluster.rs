@@ -21,13 +21,15 @@ impl Cluster {
 
     fn member(&self, member: Member) -> PbMember {
         let shared = &self.0;
-        // A replica that is alone has told nobody its name and URLs: they are in its own options.
+        // A replica that has told nobody its name or URLs knows them from its own options.
         let is_own = member.id == shared.store.identity().member_id;
-        let (name, client_urls) = if is_own && member.name.is_empty() {
-            (shared.options.member_name.clone(), shared.options.client_urls.clone())
-        } else {
-            (member.name, member.client_urls)
-        };
+        let Member { mut name, mut client_urls, .. } = member;
+        if is_own && name.is_empty() {
+            name.clone_from(&shared.options.member_name);
+        }
+        if is_own && client_urls.is_empty() {
+            client_urls.clone_from(&shared.options.client_urls);
+        }
         PbMember {
             id: member.id,
             name,

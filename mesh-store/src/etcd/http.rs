@@ -11,7 +11,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use mesh_store_mvcc::{KeyRange, RangeRequest};
+use mesh_store_mvcc::{AlarmKind, KeyRange, RangeRequest};
 use serde::Serialize;
 
 use super::{ETCD_VERSION, Shared};
@@ -49,13 +49,28 @@ struct Health {
 async fn health(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let asked: HashSet<&str> = query.split('&').collect();
-    match sickness(&shared, asked.contains("serializable=true")).await {
+    let alarm = alarm(&shared, &asked).await;
+    let sickness = match alarm {
+        Some(alarm) => Some(alarm),
+        None => sickness(&shared, asked.contains("serializable=true")).await,
+    };
+    match sickness {
         None => (StatusCode::OK, Json(Health { health: "true", reason: String::new() })).into_response(),
         Some(reason) => {
             tracing::warn!(reason, "/health");
             (StatusCode::SERVICE_UNAVAILABLE, Json(Health { health: "false", reason })).into_response()
         }
     }
+}
+
+/// An alarm that the caller did not exclude.
+async fn alarm(shared: &Shared, asked: &HashSet<&str>) -> Option<String> {
+    let raised = shared.store.alarms(false).await.unwrap_or_default();
+    let names = raised.into_iter().map(|alarm| match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    });
+    names.filter(|name| !asked.contains(format!("exclude={name}").as_str())).map(|name| format!("ALARM {name}")).next()
 }
 
 /// Why this member is not well; `serializable` asks about this member alone.

@@ -1,4 +1,5 @@
-//! `etcdserverpb.Maintenance`: status, alarms, the hash of the history.
+//! `etcdserverpb.Maintenance`: status, alarms, the hash of the history, backup, leadership. What only etcd's own data file
+//! could answer is refused.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use etcd_client::proto::{
     PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest, PbSnapshotResponse, PbStatusRequest,
     PbStatusResponse,
 };
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -52,12 +54,17 @@ impl PbMaintenanceService for Maintenance {
         Ok(Response::new(PbAlarmResponse { header: Some(shared.header_now()), alarms }))
     }
 
-    async fn defragment(&self, _: Request<PbDefragmentRequest>) -> Result<Response<PbDefragmentResponse>, Status> {
-        Err(status::not_served("defragmentation (it has nothing to defragment)"))
+    /// Nothing is to be done: the log is purged and memory is given back as the store goes.
+    async fn defragment(
+        &self,
+        request: Request<PbDefragmentRequest>,
+    ) -> Result<Response<PbDefragmentResponse>, Status> {
+        self.0.gate.admit(request.extensions(), &self.0.metrics)?.administer()?;
+        Ok(Response::new(PbDefragmentResponse { header: Some(self.0.header_now()) }))
     }
 
     async fn hash(&self, _: Request<PbHashRequest>) -> Result<Response<PbHashResponse>, Status> {
-        Err(status::not_served("Hash"))
+        Err(status::not_served("the hash of etcd's data file (HashKV hashes what is in the store)"))
     }
 
     async fn hash_kv(&self, request: Request<PbHashKvRequest>) -> Result<Response<PbHashKvResponse>, Status> {
@@ -72,8 +79,22 @@ impl PbMaintenanceService for Maintenance {
         }))
     }
 
-    async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(status::not_served("a snapshot in etcd's file format"))
+    /// The store's own backup, which says so in its first line: `meshctl store snapshot restore` takes it, etcdutl does not.
+    async fn snapshot(&self, request: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let shared = &self.0;
+        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
+        let header = shared.header_now();
+        let backup = shared.store.backup().await.map_err(|error| status::of(&error))?;
+        let parts = backup.chunks.map(move |chunk| {
+            let chunk = chunk.map_err(|error| status::of(&error))?;
+            Ok(PbSnapshotResponse {
+                header: Some(header),
+                remaining_bytes: chunk.remaining,
+                blob: chunk.data.into(),
+                version: ETCD_VERSION.to_owned(),
+            })
+        });
+        Ok(Response::new(parts.boxed()))
     }
 
     async fn move_leader(

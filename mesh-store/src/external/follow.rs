@@ -83,7 +83,9 @@ impl External {
             let ended = matches!(update, WatchUpdate::Compacted { .. });
             Some((update, (!ended).then_some(following)))
         });
-        Ok(Watcher::new(current.unwrap_or(shown), control, updates.boxed()))
+        // The member may be behind what this caller has seen.
+        let created = current.unwrap_or_else(|| shown.max(self.seen.revision()));
+        Ok(Watcher::new(created, control, updates.boxed()))
     }
 
     /// The oldest revision that can be read, 0 while nothing was compacted. etcd tells it to watches only.

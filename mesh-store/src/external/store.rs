@@ -7,20 +7,22 @@ use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    DeleteRangeRequest, DeleteRangeResponse, Error as Refusal, KeyRange, LeaseGranted, LeaseId, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, Error as Refusal, HashKv, KeyRange, LeaseGranted,
+    LeaseId, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnOp, TxnRequest, TxnResponse,
 };
 
 use super::{External, convert, errors};
-use crate::backend::{Class, Error, Identity, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher};
+use crate::backend::{
+    Backup, Class, Error, Identity, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher,
+};
 
 /// etcd itself gives up after 7 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Reads are tried again for so long, on other members too: a member that is killed costs its callers no error.
-const RETRY_READS: Duration = Duration::from_secs(5);
+pub(super) const RETRY_READS: Duration = Duration::from_secs(5);
 /// And what no member has got.
 const RETRY_UNSENT: Duration = Duration::from_secs(5);
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 impl External {
     /// A change: tried again only while it is certain that no member has got it.
@@ -86,7 +88,7 @@ impl External {
     }
 
     /// etcd says that history is gone, but not from where on.
-    async fn with_compact_revision(&self, error: Error) -> Error {
+    pub(super) async fn with_compact_revision(&self, error: Error) -> Error {
         match error {
             Error::Refused(Refusal::Compacted { .. }) => match self.compact_revision().await {
                 Ok(compact_revision) => Error::Refused(Refusal::Compacted { compact_revision }),
@@ -95,6 +97,24 @@ impl External {
             other => other,
         }
     }
+}
+
+/// True when a transaction has no operation that makes etcd ask the others before it answers: one that only compares is
+/// answered from what the member has applied, which may be old.
+fn reads_locally(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match op {
+        TxnOp::Range(range) => range.serializable,
+        TxnOp::Txn(inner) => reads_locally(inner),
+        TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
+    })
+}
+
+/// The same with one such operation at the end of both branches.
+fn with_read(mut request: TxnRequest) -> TxnRequest {
+    let read = RangeRequest { count_only: true, ..RangeRequest::get("\0") };
+    request.success.push(TxnOp::Range(read.clone()));
+    request.failure.push(TxnOp::Range(read));
+    request
 }
 
 impl Store for External {
@@ -146,6 +166,8 @@ impl Store for External {
 
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, Result<TxnResponse>> {
         async move {
+            let is_local = reads_locally(&request);
+            let request = if is_local { with_read(request) } else { request };
             let call = || {
                 let txn = convert::txn(request.clone());
                 let mut kv = self.kv.clone();
@@ -154,7 +176,11 @@ impl Store for External {
             match self.write(call).await {
                 Ok(response) => {
                     self.seen.note(response.0.header.as_ref());
-                    Ok(convert::txn_response(response.0))
+                    let mut response = convert::txn_response(response.0);
+                    if is_local {
+                        response.responses.pop();
+                    }
+                    Ok(response)
                 }
                 Err(error) => Err(self.with_compact_revision(error).await),
             }
@@ -276,9 +302,10 @@ impl Store for External {
                 async move { maintenance.status().await }
             };
             let status = self.read(call).await?.0;
-            let revision = self.seen.note(status.header.as_ref());
+            self.seen.note(status.header.as_ref());
+            // The member that was asked may be behind; this is as of now.
             let all = RangeRequest { range: KeyRange::all(), count_only: true, ..RangeRequest::default() };
-            let keys = self.range(all).await?.count;
+            let RangeResponse { revision, count: keys, .. } = self.range(all).await?;
             Ok(Status {
                 revision,
                 compact_revision: self.compact_revision().await?,
@@ -317,6 +344,22 @@ impl Store for External {
 
     fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>> {
         async move { self.ask(self.maintenance.clone().move_leader(to)).await.map(drop) }.boxed()
+    }
+
+    fn alarms(&self, _linearizable: bool) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        self.list_alarms()
+    }
+
+    fn set_alarm(&self, action: AlarmAction, alarm: Alarm) -> BoxFuture<'_, Result<Option<Alarm>>> {
+        self.change_alarm(action, alarm)
+    }
+
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'_, Result<HashKv>> {
+        self.hash(revision)
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<Backup>> {
+        self.read_snapshot()
     }
 
     fn identity(&self) -> Identity {

@@ -36,8 +36,11 @@ use super::{intake, quorum, upkeep};
 use crate::backend::{Error, Member, Result};
 use crate::metrics::Metrics;
 
+mod backup;
 mod serve;
 mod space;
+
+pub use backup::{RestoreError, Restored};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// A leader that is told to stop hands over first, if that takes no longer.

@@ -92,6 +92,15 @@ impl SnapshotDir {
         Ok(path)
     }
 
+    /// A new empty file that has no name and goes when it is closed, for what leaves this replica. It is no part of what the
+    /// replica stores, so it is made on the machine's own disk.
+    pub(crate) fn unnamed(&self) -> io::Result<std::fs::File> {
+        let path = self.dir.join(format!("unnamed-{:016x}.tmp", rand::random::<u64>()));
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
+    }
+
     /// A new empty file for a snapshot that another replica sends.
     pub(crate) fn incoming(&self) -> io::Result<DiskCursor> {
         self.disk.create(&self.dir.join(INCOMING)).map(DiskCursor::new)

@@ -9,12 +9,13 @@ use futures::future::{BoxFuture, ready};
 use futures::stream::{self, StreamExt as _};
 use mesh_store::Store;
 use mesh_store::backend::{
-    Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, WatchBatch, WatchControl, WatchRequest,
-    WatchUpdate, Watcher,
+    Backup, BackupChunk, Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, WatchBatch,
+    WatchControl, WatchRequest, WatchUpdate, Watcher,
 };
 use mesh_store::mvcc::{
-    Command, DeleteRangeRequest, DeleteRangeResponse, Error as Refusal, Event, KeyRange, LeaseGranted, LeaseId,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, Response, State, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, Command, DeleteRangeRequest, DeleteRangeResponse, Error as Refusal, Event, HashKv, Hashing,
+    KeyRange, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest, RangeResponse, Response, State, TxnRequest,
+    TxnResponse,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -207,6 +208,25 @@ impl Store for Memory {
 
     fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>> {
         ready(if to == 1 { Ok(()) } else { Err(MemberError::BadTransferee.into()) }).boxed()
+    }
+
+    fn alarms(&self, _: bool) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        ready(Ok(self.0.inner.lock().state.alarms().collect())).boxed()
+    }
+
+    fn set_alarm(&self, action: AlarmAction, alarm: Alarm) -> BoxFuture<'_, Result<Option<Alarm>>> {
+        answer!(self.0.apply(Command::Alarm { action, alarm }), Response::Alarm { alarm, .. } => alarm)
+    }
+
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'_, Result<HashKv>> {
+        let hashing = self.0.inner.lock().state.hash_kv(revision).map_err(Error::from);
+        ready(hashing.map(Hashing::finish)).boxed()
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<Backup>> {
+        let data = postcard::to_stdvec(&self.0.inner.lock().state.image()).unwrap();
+        let chunk = BackupChunk { data: data.into(), remaining: 0 };
+        ready(Ok(Backup { chunks: stream::iter([Ok(chunk)]).boxed() })).boxed()
     }
 
     fn identity(&self) -> Identity {

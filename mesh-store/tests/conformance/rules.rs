@@ -1,5 +1,6 @@
 //! The rules, by what they are about.
 
+mod care;
 mod kv;
 mod lease;
 mod txn;
@@ -47,6 +48,9 @@ rules![
     lease::a_revoked_lease_takes_its_keys_along,
     lease::a_lease_that_is_not_there_is_said_so,
     lease::a_lease_lives_while_it_is_renewed,
+    care::an_alarm_refuses_what_makes_the_store_larger_and_can_be_disarmed,
+    care::the_hash_follows_the_history,
+    care::a_backup_counts_down_to_its_end,
 ];
 
 /// One rule's store and its part of the keys.

@@ -1,7 +1,9 @@
 //! What etcd answers beside its API: HTTP paths on the client port, and password authentication that is off.
 
 use etcd_client::{Client, Error};
+use mesh_store::Store as _;
 use mesh_store::etcd::Gate;
+use mesh_store::mvcc::{Alarm, AlarmAction, AlarmKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -30,6 +32,14 @@ async fn version_and_health_are_etcds_json() {
     for path in ["/health", "/health?serializable=true", "/health?exclude=NOSPACE"] {
         assert_eq!(get(address, path).await, (ok.clone(), healthy.clone()));
     }
+    let member = served.store.identity().member_id;
+    let full = Alarm { kind: AlarmKind::NoSpace, member_id: member };
+    served.store.set_alarm(AlarmAction::Raise, full).await.unwrap();
+    let (line, body) = get(address, "/health").await;
+    assert_eq!(line, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(body, r#"{"health":"false","reason":"ALARM NOSPACE"}"#);
+    assert_eq!(get(address, "/health?exclude=NOSPACE").await.1, healthy);
+    served.store.set_alarm(AlarmAction::Disarm, full).await.unwrap();
     // The same port goes on speaking gRPC.
     connect(address).await.put("a", "b", None).await.unwrap();
 }

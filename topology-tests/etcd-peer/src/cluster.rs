@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::EtcdPeer;
 
+const ATTEMPTS: u32 = 5;
 const START_WITHIN: Duration = Duration::from_mins(1);
 
 /// What differs from a plain cluster.
@@ -52,6 +53,19 @@ struct Member {
 impl Cluster {
     /// Starts the members and waits until all of them serve.
     pub fn start(peer: &EtcdPeer, options: &Options) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            match Self::start_once(peer, options) {
+                // Another program may have taken a port between its choice and etcd's start.
+                Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") => {
+                    attempt += 1;
+                }
+                started => return started,
+            }
+        }
+    }
+
+    fn start_once(peer: &EtcdPeer, options: &Options) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for etcd's data")?;
         let count = options.members.max(1);
         let ports = free_ports(count * 3)?;

@@ -10,7 +10,7 @@ use openraft::ServerState;
 
 use super::Embedded;
 use crate::backend::{
-    Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, Store, WatchRequest, Watcher,
+    Backup, Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, Store, WatchRequest, Watcher,
 };
 use crate::raft::rpc::MemberChange;
 use crate::raft::watch;
@@ -267,6 +267,14 @@ impl Store for Embedded {
 
     fn move_leader(&self, to: u64) -> BoxFuture<'_, Result<()>> {
         self.transfer.move_to(to).boxed()
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<Backup>> {
+        async move {
+            self.catch_up().await?;
+            self.write_backup().await
+        }
+        .boxed()
     }
 
     fn identity(&self) -> Identity {
