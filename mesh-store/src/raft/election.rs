@@ -59,12 +59,14 @@ impl Election {
         let mut random = StdRng::seed_from_u64(seed);
         let mut tried = Instant::now();
         let own = self.peers.id();
+        let mut first = true;
         loop {
             let mut patience = random.random_range(self.timing.election_min..self.timing.election_max);
             if self.raft.metrics().borrow().membership_config.voter_ids().all(|voter| voter == own) {
                 // Nobody else could lead.
-                patience = self.timing.heartbeat;
+                patience = if first { Duration::ZERO } else { self.timing.heartbeat };
             }
+            first = false;
             let since = tried.max(*self.heard.lock());
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -158,7 +158,7 @@ impl Embedded {
         let Options { dir, member, start, timing, .. } = options.clone();
         let seed = options.seed.unwrap_or_else(rand::random);
         let disk = Arc::clone(&options.disk);
-        let log = LogStore::open(&disk, &dir, options.segment_bytes, metrics.clone())?;
+        let log = LogStore::open(&disk, &dir, member.id, options.segment_bytes, metrics.clone())?;
         let snapshots = SnapshotDir::open(disk, dir.join("snapshot"))?;
         let replica = Arc::new(Replica::new(member.id, seed, metrics.clone()));
         restore(&replica, &snapshots, &log)?;

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::disk::Disk;
 use super::log::{Damage, Log};
 use super::meta::{Meta, MetaError, MetaFile};
-use super::types::{Entry, LogId, StorageError, StorageIoError, StoreTypes, Vote};
+use super::types::{Entry, LogId, NodeId, StorageError, StorageIoError, StoreTypes, Vote};
 use crate::metrics::Metrics;
 
 /// Entries kept in memory for the state machine to apply; older ones are read back from disk.
@@ -81,11 +81,20 @@ impl LogStore {
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
+        id: NodeId,
         segment_bytes: u64,
         metrics: Metrics,
     ) -> Result<Self, LogStoreError> {
         let lock = lock_dir(&**disk, dir)?;
-        let meta = MetaFile::open(Arc::clone(disk), dir)?;
+        let mut meta = MetaFile::open(Arc::clone(disk), dir)?;
+        if let Some(vote) = &mut meta.meta.vote
+            && vote.leader_id.voted_for() == Some(id)
+        {
+            // openraft would lead on at once in the old term. It does not know any more up to where that term's entries were
+            // committed, so its reads could miss what was acknowledged before the restart. A vote that is not committed makes
+            // it stand for election, and commit an entry of a new term before anything is read.
+            vote.committed = false;
+        }
         let first_wanted = meta.meta.purged.map_or(0, |purged| purged.index + 1);
         let log = Log::open(Arc::clone(disk), &dir.join("log"), segment_bytes, first_wanted)?;
         let files = Arc::new(Mutex::new(Files { log, meta }));

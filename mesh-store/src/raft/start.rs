@@ -149,7 +149,10 @@ impl Starter {
             let call = Call::Join { id: self.member.id };
             match self.peers.call(member.id, &Peer::from(member.clone()), call, CALL_TIMEOUT * 2).await {
                 Ok(Answer::Admitted { cluster_id }) => return Ok(Some(cluster_id)),
-                Err(CallError::Refused { refusal: Refusal::Wiped { cluster_id }, .. }) => {
+                // While the question was under way this replica may have agreed to what the group was then founded on.
+                Err(CallError::Refused { refusal: Refusal::Wiped { cluster_id }, .. })
+                    if self.peers.cluster_id() == 0 =>
+                {
                     return Err(StartError::Wiped { id: self.member.id, cluster_id });
                 }
                 Ok(_) | Err(_) => {}

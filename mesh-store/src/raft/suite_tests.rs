@@ -18,7 +18,7 @@ impl StoreBuilder<StoreTypes, LogStore, Machine, tempfile::TempDir> for InTempDi
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError> {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let log = LogStore::open(&disk, dir.path(), 64 * 1024, Metrics::detached()).unwrap();
+        let log = LogStore::open(&disk, dir.path(), 1, 64 * 1024, Metrics::detached()).unwrap();
         let snapshots = SnapshotDir::open(disk, dir.path().join("snapshot")).unwrap();
         let replica = Arc::new(Replica::new(1, 1, Metrics::detached()));
         Ok((dir, log, Machine { replica, snapshots }))
