@@ -34,6 +34,8 @@ pub(crate) struct Pair {
     /// Revisions that may have deleted a key and made it again. Compacted at just such a one, etcd loses the key's new
     /// version and dies ("range failed to find revision pair") when it is read.
     fragile: BTreeSet<i64>,
+    /// Every revision that was compacted at.
+    compacted: BTreeSet<i64>,
     pub(crate) tally: Tally,
 }
 
@@ -62,6 +64,7 @@ impl Pair {
             isthmus: isthmus?,
             place: Place { now: 1, floor: -1 },
             fragile: BTreeSet::new(),
+            compacted: BTreeSet::new(),
             tally: Tally::default(),
         })
     }
@@ -109,9 +112,12 @@ impl Pair {
                 watches.settle(&mut self.place).await?;
                 if self.both(op).await?.is_some() {
                     self.place.floor = *revision;
+                    self.compacted.insert(*revision);
                 }
                 Ok(())
             }
+            // etcd remembers the hashes of the revisions that it was compacted at, as they were then; 0 may be one of them.
+            Op::HashKv(revision) if self.compacted.contains(revision) => Ok(()),
             Op::Txn(request) => {
                 if self.both(op).await?.is_some() && has_open_deletion(request) {
                     self.fragile.insert(self.place.now);
@@ -172,8 +178,7 @@ fn resolved(op: &Op, place: Place) -> Op {
         Op::Range(request) => Op::Range(place.range(request)),
         Op::Txn(request) => Op::Txn(place.txn(request)),
         Op::Compact(revision) => Op::Compact(place.revision(revision)),
-        // etcd remembers the hashes of revisions that it was compacted at, from before.
-        Op::HashKv(revision) => Op::HashKv(Some(place.revision(revision)).filter(|at| *at > place.floor).unwrap_or(0)),
+        Op::HashKv(revision) => Op::HashKv(place.revision(revision)),
         Op::Watch(mut watch) => {
             watch.start_revision = place.revision(watch.start_revision);
             Op::Watch(watch)
