@@ -1,5 +1,5 @@
 //! Replicas on simulated disks and a simulated network, under a simulated clock: crashes that lose what was not synced,
-//! partitions, lost, late and repeated messages. What the clients saw must have been one store.
+//! partitions, lost, late and repeated messages. What the clients saw must have been one store, and no lease ended early.
 //!
 //! `ISTHMUS_SIM_SEEDS=first..end` runs those seeds; a failure names its seed.
 
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mesh_store::backend::{Member, WatchRequest, WatchUpdate};
-use mesh_store::mvcc::{PutRequest, RangeRequest};
+use mesh_store::backend::{Error, Member, WatchRequest, WatchUpdate};
+use mesh_store::mvcc::{EventKind, PutRequest, RangeRequest};
 use mesh_store::{Embedded, Metrics, Options, Start, Store};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -49,6 +49,10 @@ struct World {
     /// Counts calls and answers.
     moments: AtomicU64,
     operations: Mutex<Vec<Operation>>,
+    /// Until when each leased key was promised to live.
+    promised: Mutex<BTreeMap<String, Instant>>,
+    /// When a watch first saw each deleted.
+    deleted: Mutex<BTreeMap<String, Instant>>,
 }
 
 #[derive(Clone)]
@@ -182,6 +186,53 @@ impl World {
         }
     }
 
+    /// Holds one lease after the other, keeps each for a while at whatever replica runs, and lets it end.
+    async fn lessee(&self, mut random: StdRng, stop: CancellationToken) {
+        for n in 0_u64.. {
+            tokio::time::sleep(Duration::from_millis(random.random_range(1..500))).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            let ttl = random.random_range(2..6);
+            let called = Instant::now();
+            let granted = self.anywhere(&mut random, async |store| store.lease_grant(0, ttl).await.ok()).await;
+            let Some(lease) = granted.flatten().map(|granted| granted.id) else { continue };
+            let mut promised = called + Duration::from_secs(ttl.unsigned_abs());
+            let key = format!("l/{n}");
+            let request = PutRequest { lease, ..PutRequest::new(key.clone(), key.clone()) };
+            let (key_of, request) = (key.clone(), &request);
+            let called = self.moment();
+            let put = self.anywhere(&mut random, async |store| store.put(request.clone()).await.ok()).await.flatten();
+            let outcome = put.map_or(Outcome::Unknown, |put| Outcome::Written(put.revision));
+            let answered = self.moment();
+            self.operations.lock().push(Operation { called, answered, key, value: Some(key_of.clone()), outcome });
+            for _ in 0..random.random_range(0..10) {
+                tokio::time::sleep(Duration::from_millis(random.random_range(100..1500))).await;
+                let called = Instant::now();
+                let kept = self.anywhere(&mut random, async |store| store.lease_keep_alive(lease).await).await;
+                match kept {
+                    Some(Ok(ttl)) => promised = called + Duration::from_secs(ttl.unsigned_abs()),
+                    Some(Err(Error::Refused(refusal))) => {
+                        assert!(Instant::now() >= promised, "{key_of} ended early: {refusal}");
+                        break;
+                    }
+                    Some(Err(_)) | None => {}
+                }
+            }
+            self.promised.lock().insert(key_of, promised);
+        }
+    }
+
+    /// Calls a replica that runs; `None` if it crashed meanwhile, or none was hit upon.
+    async fn anywhere<T>(&self, random: &mut StdRng, call: impl AsyncFnOnce(&Embedded) -> T) -> Option<T> {
+        let running = self.running(random.random_range(1..=self.size))?;
+        tokio::select! {
+            biased;
+            () = running.crashed.cancelled() => None,
+            answer = call(&running.store) => Some(answer),
+        }
+    }
+
     /// A watch that goes on at another replica whenever its own is gone, and remembers everything it saw.
     async fn watcher(&self, mut replica: u64, until: watch::Receiver<i64>) -> History {
         let mut seen: History = Vec::new();
@@ -195,7 +246,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            let Ok(mut watcher) = running.store.watch(WatchRequest::prefix("k/", next)).await else { continue };
+            let Ok(mut watcher) = running.store.watch(WatchRequest::prefix("", next)).await else { continue };
             loop {
                 let mut ended = until.clone();
                 let last = seen.last().map_or(1, |(revision, ..)| *revision);
@@ -207,7 +258,11 @@ impl World {
                 let Some(WatchUpdate::Events(batch)) = update else { continue };
                 for event in batch.events {
                     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-                    seen.push((event.kv.mod_revision, text(&event.kv.key), text(&event.kv.value)));
+                    let key = text(&event.kv.key);
+                    if event.kind == EventKind::Delete {
+                        self.deleted.lock().entry(key.clone()).or_insert_with(Instant::now);
+                    }
+                    seen.push((event.kv.mod_revision, key, text(&event.kv.value)));
                 }
             }
         }
@@ -224,6 +279,8 @@ async fn simulate(seed: u64) -> (usize, usize) {
         running: Mutex::default(),
         moments: AtomicU64::new(0),
         operations: Mutex::default(),
+        promised: Mutex::default(),
+        deleted: Mutex::default(),
     });
     world.start_all(&mut random).await;
     for id in 1..=size {
@@ -238,6 +295,11 @@ async fn simulate(seed: u64) -> (usize, usize) {
             tokio::spawn(async move { world.client(client, random, stop).await })
         })
         .collect();
+    let lessee = tokio::spawn({
+        let (world, stop) = (Arc::clone(&world), stop.clone());
+        let random = StdRng::seed_from_u64(random.random());
+        async move { world.lessee(random, stop).await }
+    });
     let watchers: Vec<_> = (1..=size)
         .map(|id| {
             let (world, until) = (Arc::clone(&world), until.clone());
@@ -252,6 +314,14 @@ async fn simulate(seed: u64) -> (usize, usize) {
     stop.cancel();
     for client in clients {
         client.await.unwrap();
+    }
+    lessee.await.unwrap();
+    let store = world.running(1).unwrap().store;
+    store.ready(RECOVERY).await.unwrap();
+    let begun = Instant::now();
+    while store.range(RangeRequest::prefix("l/")).await.unwrap().count > 0 {
+        assert!(begun.elapsed() < RECOVERY, "seed {seed}: leases do not end");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let mut revision = 0;
     for id in 1..=size {
@@ -283,6 +353,10 @@ async fn simulate(seed: u64) -> (usize, usize) {
         assert_eq!((differs, first.len()), (None, seen.len()), "seed {seed}: two watches saw different things");
     }
     let history = history.unwrap();
+    for (key, promised) in world.promised.lock().iter() {
+        let deleted = world.deleted.lock().get(key).copied();
+        assert!(deleted.is_none_or(|deleted| deleted >= *promised), "seed {seed}: {key} ended early");
+    }
     let operations = std::mem::take(&mut *world.operations.lock());
     check::check(&operations, &history);
     let unknown = operations.iter().filter(|operation| operation.outcome == Outcome::Unknown).count();
