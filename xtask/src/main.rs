@@ -8,6 +8,7 @@ mod deny;
 mod lab;
 mod layers;
 mod orphans;
+mod plant;
 mod repo;
 mod rust_source;
 mod size;
@@ -46,6 +47,8 @@ enum Verb {
     Bench(Rest),
     /// Every check and test, as CI runs them
     Test(suite::Options),
+    /// Break the store on purpose, fault by fault, and see that the checks notice
+    Plant(plant::Options),
     /// The checks of `test` that need no run: format, layers, orphans, sizes, clippy, licences
     Lint,
     /// Direction of dependencies, and which files may name which crates
@@ -82,6 +85,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Lab(rest) => lab::lab(&repo, &rest.args),
         Verb::Bench(rest) => lab::bench(&repo, &rest.args),
         Verb::Test(options) => Ok(suite::test(&repo, &options)),
+        Verb::Plant(options) => plant::run(&repo, &options),
         Verb::Lint => Ok(suite::lint(&repo)),
         Verb::CheckLayers => Ok(repo::report("check-layers", &layers::check(&repo)?)),
         Verb::CheckOrphans => Ok(repo::report("check-orphans", &orphans::check(&repo)?)),

@@ -177,6 +177,9 @@ fn assert_whole(state: &State) {
     let all = state.range(&RangeRequest::prefix("")).unwrap();
     assert_eq!(all.kvs.len(), state.key_count());
     assert!(all.kvs.is_sorted_by(|a, b| a.key < b.key));
+    for (id, _) in state.leases() {
+        assert_eq!(restored.lease_keys(id), state.lease_keys(id), "a restored lease holds the same keys");
+    }
     let leased: usize = state.leases().map(|(id, _)| state.lease_keys(id).unwrap().len()).sum();
     assert_eq!(leased, all.kvs.iter().filter(|kv| kv.lease != 0).count(), "every leased key is known to its lease");
     let written = postcard::to_allocvec(&state.image()).unwrap();

@@ -8,7 +8,8 @@
 //! Several pairs run at once, because most of the time is spent waiting for one answer. A sequence that differs is run
 //! again on a new pair with ever fewer operations, and the smallest one that still differs is printed.
 //!
-//! `ISTHMUS_DIFFERENTIAL_OPS=200000` runs longer; `ISTHMUS_DIFFERENTIAL_SEED=7` runs one seed and nothing else.
+//! `ISTHMUS_DIFFERENTIAL_OPS=200000` runs longer; `ISTHMUS_DIFFERENTIAL_SEED=7` runs one seed and nothing else;
+//! `ISTHMUS_DIFFERENTIAL_SHRINK=0` only says that they differ.
 
 #![expect(clippy::disallowed_methods, reason = "a test ends its tasks with its runtime")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test an unwrap is an assertion")]
@@ -126,6 +127,9 @@ fn seeds() -> Result<std::ops::Range<u64>> {
 async fn report(etcd: &EtcdPeer, seed: u64, ops: &[Op], found: &str) -> Result<String> {
     let replay =
         format!("ISTHMUS_DIFFERENTIAL_SEED={seed} cargo test -p topology-tests --test differential -- --nocapture");
+    if std::env::var("ISTHMUS_DIFFERENTIAL_SHRINK").is_ok_and(|wanted| wanted == "0") {
+        return Ok(format!("seed {seed}: {found}\nreplay: {replay}"));
+    }
     Ok(match shrink::smallest(etcd, ops).await? {
         Some((ops, difference)) => {
             let ops: Vec<String> = ops.iter().map(|op| format!("  {op:?}")).collect();

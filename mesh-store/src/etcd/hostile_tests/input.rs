@@ -106,9 +106,12 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     step(2, &delete.encode_to_vec(), &mut all);
     step(4, &[2, 1, 0], &mut all);
     let mut few = Vec::new();
+    let unleased = PbPutRequest { lease: 9, ..put("unleased") };
+    let unleased = PbTxnRequest { success: vec![op(PbTxnOpRequest::RequestPut(unleased))], ..PbTxnRequest::default() };
     let twice = PbTxnRequest { compare: Vec::new(), success: txn.failure.clone(), failure: Vec::new() };
     step(1, &put("a").encode_to_vec(), &mut few);
     step(3, &txn.encode_to_vec(), &mut few);
     step(3, &twice.encode_to_vec(), &mut few);
+    step(3, &unleased.encode_to_vec(), &mut few);
     vec![all, few]
 }
