@@ -2,7 +2,12 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure().bytes(".").compile_protos(
-        &["proto/isthmus/v1/agent.proto", "proto/isthmus/v1/admin.proto", "proto/isthmus/v1/join.proto"],
+        &[
+            "proto/isthmus/v1/agent.proto",
+            "proto/isthmus/v1/admin.proto",
+            "proto/isthmus/v1/join.proto",
+            "proto/isthmus/v1/store.proto",
+        ],
         &["proto"],
     )?;
     Ok(())

@@ -4,6 +4,7 @@ mod lists;
 mod peering;
 mod replicas;
 mod status;
+mod store;
 
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct AdminApi {
     pub replica: u64,
     pub others: Others,
     pub store: Arc<dyn Store>,
+    /// Where the store is, for people.
+    pub backend: String,
     pub view: view::Handle,
     pub presence: Presence,
     pub controller: controller::Handle,

@@ -138,6 +138,7 @@ impl App {
             replica: config.replicas.own,
             others,
             store: Arc::clone(&store),
+            backend: config.store.to_string(),
             view: view.clone(),
             presence: presence.clone(),
             controller: controller_handle,

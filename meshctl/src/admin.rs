@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_proto::v1::admin_client::AdminClient;
+use mesh_proto::v1::store_admin_client::StoreAdminClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Response, Status};
 
@@ -31,6 +32,7 @@ pub(crate) enum Error {
 pub(crate) struct Admin {
     pub(crate) context: String,
     pub(crate) api: AdminClient<Channel>,
+    pub(crate) store: StoreAdminClient<Channel>,
 }
 
 impl Admin {
@@ -39,7 +41,10 @@ impl Admin {
         let mut failed = Failure::new(Exit::Config, &context.name, &Error::NoAddress);
         for address in &context.addresses {
             match channel(address, timeout).await {
-                Ok(channel) => return Ok(Self { context: context.name.clone(), api: AdminClient::new(channel) }),
+                Ok(channel) => {
+                    let store = StoreAdminClient::new(channel.clone());
+                    return Ok(Self { context: context.name.clone(), api: AdminClient::new(channel), store });
+                }
                 Err(error) => failed = failure(&context.name, &error),
             }
         }
@@ -48,7 +53,12 @@ impl Admin {
 
     /// Takes the answer of `call` out of its envelope, or says what its refusal means.
     pub(crate) fn answer<T>(&self, call: &'static str, result: Result<Response<T>, Status>) -> Result<T, Failure> {
-        result.map(Response::into_inner).map_err(|status| refused(&self.context, call, status))
+        result.map(Response::into_inner).map_err(|status| self.refused(call, status))
+    }
+
+    /// What it means that `call` was refused.
+    pub(crate) fn refused(&self, call: &'static str, status: Status) -> Failure {
+        refused(&self.context, call, status)
     }
 }
 

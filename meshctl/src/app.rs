@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::args::store::{Check, Snapshot, Store};
 use crate::args::{Args, Bpf, Token, Verb};
 use crate::config::{Config, Context};
 use crate::exit::Exit;
@@ -55,7 +56,8 @@ pub(crate) fn run(args: Args) -> Exit {
 }
 
 fn prepare(args: &Args, output: Output) -> Result<Run, Failure> {
-    let optional = matches!(args.verb, Verb::Version | Verb::Bpf(_)) && args.contexts.is_empty();
+    let optional =
+        (matches!(args.verb, Verb::Version | Verb::Bpf(_)) || is_offline(&args.verb)) && args.contexts.is_empty();
     let config = match config::load(args.config.as_deref()) {
         // Both work on a machine where nothing has been set up yet.
         Err(_missing) if optional && args.config.is_none() => Config::default(),
@@ -73,6 +75,11 @@ fn prepare(args: &Args, output: Output) -> Result<Run, Failure> {
     Ok(Run { config, asked, timeout, output, format: args.output })
 }
 
+/// Verbs that work on files only.
+fn is_offline(verb: &Verb) -> bool {
+    matches!(verb, Verb::Store(Store::Check(Check { file: Some(_) }) | Store::Snapshot(Snapshot::Restore(_))))
+}
+
 fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,6 +93,17 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
             Verb::Status => verb::status::run(run).await,
             Verb::Get(get) => verb::get::run(run, &get).await,
             Verb::Token(Token::Create(create)) => verb::token::create(run, &create).await,
+            Verb::Store(store) => match store {
+                Store::Status => verb::store::status::run(run).await,
+                Store::Members => verb::store::members::run(run).await,
+                Store::Check(Check { file: Some(file) }) => verb::store::check::file(run.output, &file),
+                Store::Check(Check { file: None }) => verb::store::check::run(run).await,
+                Store::Compact(compact) => verb::store::compact::run(run, &compact).await,
+                Store::Snapshot(Snapshot::Save(save)) => verb::store::snapshot::save(run, &save).await,
+                Store::Snapshot(Snapshot::Restore(restore)) => {
+                    verb::store::snapshot::restore(run.output, &restore).await
+                }
+            },
             Verb::Bpf(Bpf::Dump(dump)) => verb::bpf::dump(run, &dump),
             Verb::Version => verb::version::run(run).await,
         }

@@ -1,5 +1,7 @@
 //! The command line. A wrong one ends with 64, as every process of the project does.
 
+pub(crate) mod store;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -47,6 +49,9 @@ pub(crate) enum Verb {
     /// Tokens that let a cluster join or a node enrol
     #[command(subcommand)]
     Token(Token),
+    /// The store of a cluster: its replicas, its files
+    #[command(subcommand)]
+    Store(store::Store),
     /// The kernel's side of a node
     #[command(subcommand)]
     Bpf(Bpf),

@@ -6,5 +6,6 @@ pub(crate) mod disconnect;
 pub(crate) mod get;
 pub(crate) mod peers;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod version;

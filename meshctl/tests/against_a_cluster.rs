@@ -4,6 +4,8 @@
 
 #[path = "against_a_cluster/cluster.rs"]
 mod cluster;
+#[path = "against_a_cluster/store.rs"]
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

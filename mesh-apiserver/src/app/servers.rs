@@ -10,6 +10,7 @@ use certs::incoming::Options;
 use certs::{Authorities, ClientAuth, Connections, LiveLeaf, ServerTls, TlsIncoming, TlsMetrics};
 use mesh_proto::v1::admin_server::AdminServer;
 use mesh_proto::v1::join_server::JoinServer;
+use mesh_proto::v1::store_admin_server::StoreAdminServer;
 use mesh_runtime::Shutdown;
 use mesh_store::Store;
 use mesh_store::etcd::{self, EtcdOptions, Gate};
@@ -76,7 +77,8 @@ impl Servers {
         let router = server()
             .add_service(AgentService::new(agent))
             .add_service(JoinServer::new(join))
-            .add_service(AdminServer::new(admin));
+            .add_service(AdminServer::new(admin.clone()))
+            .add_service(StoreAdminServer::new(admin));
         async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
     }
 
@@ -116,7 +118,8 @@ impl AdminSocket {
 
     pub(super) async fn run(self, admin: AdminApi, shutdown: Shutdown) -> Result<(), tonic::transport::Error> {
         let incoming = UnixListenerStream::new(self.listener);
-        let router = Server::builder().add_service(AdminServer::new(admin));
+        let router =
+            Server::builder().add_service(AdminServer::new(admin.clone())).add_service(StoreAdminServer::new(admin));
         let served = router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await;
         // A file that is gone already is what is wanted.
         std::fs::remove_file(&self.path).ok();

@@ -32,6 +32,15 @@ pub enum StoreChoice {
     External(ExternalStore),
 }
 
+impl std::fmt::Display for StoreChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("embedded"),
+            Self::External(store) => f.write_str(&store.endpoints.join(",")),
+        }
+    }
+}
+
 /// An etcd that somebody else runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalStore {

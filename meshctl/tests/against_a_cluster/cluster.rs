@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use mesh_proto::v1;
 use mesh_proto::v1::admin_server::{Admin, AdminServer};
+use mesh_proto::v1::store_admin_server::StoreAdminServer;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -51,7 +52,8 @@ impl Cluster {
                 let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
                 ready.send(()).unwrap();
                 tonic::transport::Server::builder()
-                    .add_service(AdminServer::new(Server(server)))
+                    .add_service(AdminServer::new(Server(Arc::clone(&server))))
+                    .add_service(StoreAdminServer::new(crate::store::Server::new(&server.name)))
                     .serve_with_incoming_shutdown(incoming, async {
                         stopped.await.ok();
                     })

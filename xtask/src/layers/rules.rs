@@ -35,7 +35,8 @@ pub(super) const PACKAGES: &[PackageRule] = &[
     library("agent-ebpf", &["agent-ebpf-common"]),
     binary("mesh-apiserver", &["mesh-types", "mesh-proto", "mesh-runtime", "mesh-store", "certs", "federation"]),
     binary("node-agent", &["mesh-types", "mesh-proto", "mesh-runtime", "certs", "agent-ebpf", "agent-ebpf-common"]),
-    binary("meshctl", &["mesh-types", "mesh-proto", "mesh-runtime", "certs"]),
+    // Of the store only the file of a snapshot, to check and restore it without a server.
+    binary("meshctl", &["mesh-types", "mesh-proto", "mesh-runtime", "mesh-store", "certs"]),
     library("etcd-peer", &[]),
     binary("topology-tests", &[ANY]),
     // It must build before protoc and the BPF toolchain are there.
