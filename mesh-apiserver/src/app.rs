@@ -78,6 +78,7 @@ impl App {
         tls_metrics.register(&mut registry);
 
         let store_metrics = mesh_store::Metrics::register(&mut registry);
+        let etcd_figures = mesh_store::etcd::Figures::register(&mut registry);
         let servers = Servers {
             leaf: Arc::clone(&credentials.server),
             authorities: Arc::clone(&authorities),
@@ -179,6 +180,11 @@ impl App {
         let stop = || shutdown.clone();
         tasks.spawn("metrics and health", OnExit::Shutdown, http.run(stop()));
         tasks.spawn("quorum", OnExit::Shutdown, quorum.run(stop()));
+        let (figures_of, until) = (Arc::clone(&store), stop());
+        tasks.spawn("etcd's figures", OnExit::Shutdown, async move {
+            until.unless_requested(etcd_figures.follow(figures_of)).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         tasks.spawn("controller", OnExit::Shutdown, controller.run(stop()));
         tasks.spawn("view", OnExit::Shutdown, view_feed.run(stop()));
         let trust = PeerTrust { store: Arc::clone(&store), authorities, connections: connections.clone() };

@@ -28,6 +28,7 @@ mod check;
 mod cluster;
 mod convert;
 mod election;
+mod figures;
 mod gate;
 #[cfg(test)]
 mod hostile_tests;
@@ -40,6 +41,7 @@ mod queue;
 mod status;
 mod watch;
 
+pub use figures::Figures;
 pub use gate::{Access, Authorizer, Denied, Gate, Grants, Mode};
 
 /// The etcd version whose API this is; clients turn features on and off by it.

@@ -28,6 +28,7 @@ pub struct Metrics {
     pub(crate) snapshots: Counter,
     /// One for each batch of entries that was made durable in the log.
     pub(crate) fdatasync: Counter,
+    pub(crate) fsync_seconds: Histogram,
     pub(crate) watchers: Gauge,
     pub(crate) slow_watchers: Gauge,
     pub(crate) leases_expired: Counter,
@@ -41,6 +42,12 @@ impl Metrics {
     /// Registers everything under names that start with `isthmus_store_`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::detached();
+        // Under etcd's name, since it means the same.
+        registry.register(
+            "etcd_disk_wal_fsync_duration_seconds",
+            "The latency distributions of fsync called by WAL",
+            metrics.fsync_seconds.clone(),
+        );
         let store = registry.sub_registry_with_prefix("isthmus_store");
         store.register("revision", "Newest revision applied", metrics.revision.clone());
         store.register("compact_revision", "Revision last compacted at", metrics.compact_revision.clone());
@@ -75,6 +82,8 @@ impl Metrics {
             proposals: Counter::default(),
             snapshots: Counter::default(),
             fdatasync: Counter::default(),
+            // etcd's own buckets.
+            fsync_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             watchers: Gauge::default(),
             slow_watchers: Gauge::default(),
             leases_expired: Counter::default(),

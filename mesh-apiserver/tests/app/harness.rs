@@ -13,6 +13,7 @@ use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
 use mesh_proto::v1::agent_client::AgentClient;
 use mesh_proto::v1::join_client::JoinClient;
+use mesh_proto::v1::store_admin_client::StoreAdminClient;
 use mesh_runtime::Shutdown;
 use tonic::transport::{Channel, Endpoint};
 
@@ -71,6 +72,12 @@ impl Server {
     /// Through the Unix socket, as root.
     pub(crate) async fn admin(&self) -> AdminClient<Channel> {
         admin_socket(self.dir.path().join("admin.sock")).await.expect("the admin socket is open")
+    }
+
+    /// What `meshctl store` asks, through the same socket.
+    pub(crate) async fn store_admin(&self) -> StoreAdminClient<Channel> {
+        let channel = admin_channel(self.dir.path().join("admin.sock")).await;
+        StoreAdminClient::new(channel.expect("the admin socket is open"))
     }
 
     pub(crate) fn admin_leaf(&self) -> Leaf {
@@ -156,12 +163,16 @@ pub(crate) fn flags(name: &str, id: u32, dir: &Path) -> Vec<String> {
 
 /// The admin API of the server that serves this socket; `None` while none does.
 pub(crate) async fn admin_socket(path: PathBuf) -> Option<AdminClient<Channel>> {
+    admin_channel(path).await.map(AdminClient::new)
+}
+
+async fn admin_channel(path: PathBuf) -> Option<Channel> {
     let connect = tower::service_fn(move |_| {
         let path = path.clone();
         async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
     });
     let channel = Endpoint::from_static("http://localhost").connect_with_connector(connect).await;
-    channel.ok().map(AdminClient::new)
+    channel.ok()
 }
 
 async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) -> App {

@@ -12,3 +12,4 @@ mod kill;
 mod manifests;
 mod peers;
 mod restart;
+mod store;

@@ -86,8 +86,9 @@ pub(crate) async fn run(run: &Run) -> Result<Exit, Failure> {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct File {
-    file: String,
+pub(super) struct Saved {
+    #[serde(rename = "file")]
+    path: String,
     cluster_id: String,
     revision: i64,
     compact_revision: i64,
@@ -95,10 +96,10 @@ pub(super) struct File {
     bytes: u64,
 }
 
-impl File {
+impl Saved {
     pub(super) fn new(path: &Path, head: mesh_store::BackupHead) -> Self {
         Self {
-            file: path.display().to_string(),
+            path: path.display().to_string(),
             cluster_id: format!("{:x}", head.cluster_id),
             revision: head.revision,
             compact_revision: head.compact_revision,
@@ -108,15 +109,15 @@ impl File {
     }
 }
 
-pub(super) fn render(file: &File, colour: bool) -> String {
+pub(super) fn render(saved: &Saved, colour: bool) -> String {
     let mut table = Table::new(["FILE", "STORE", "REVISION", "COMPACTED", "KEYS", "BYTES"]);
     table.row([
-        file.file.as_str().into(),
-        file.cluster_id.as_str().into(),
-        file.revision.to_string().into(),
-        file.compact_revision.to_string().into(),
-        file.keys.to_string().into(),
-        file.bytes.to_string().into(),
+        saved.path.as_str().into(),
+        saved.cluster_id.as_str().into(),
+        saved.revision.to_string().into(),
+        saved.compact_revision.to_string().into(),
+        saved.keys.to_string().into(),
+        saved.bytes.to_string().into(),
     ]);
     table.render(colour)
 }
@@ -125,6 +126,6 @@ pub(super) fn render(file: &File, colour: bool) -> String {
 pub(crate) fn file(output: Output, path: &Path) -> Result<Exit, Failure> {
     let head = mesh_store::verify_backup(path)
         .map_err(|error| Failure::new(Exit::Failed, path.display().to_string(), &error))?;
-    output.data(&File::new(path, head), render)?;
+    output.data(&Saved::new(path, head), render)?;
     Ok(Exit::Ok)
 }

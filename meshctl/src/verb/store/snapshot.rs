@@ -1,13 +1,13 @@
 //! `meshctl store snapshot save` and `restore`.
 
-use std::fs::{self, File as DiskFile};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use mesh_proto::v1;
 use serde::Serialize;
 
-use super::check::{File, render};
+use super::check::{Saved, render};
 use super::only;
 use crate::admin::Admin;
 use crate::app::Run;
@@ -33,7 +33,7 @@ pub(crate) async fn save(run: &Run, save: &Save) -> Result<Exit, Failure> {
     let mut partial = save.file.clone().into_os_string();
     partial.push(".part");
     let partial = PathBuf::from(partial);
-    let mut out = DiskFile::create(&partial).map_err(|error| at(&partial, &error))?;
+    let mut out = File::create(&partial).map_err(|error| at(&partial, &error))?;
     loop {
         let chunk = chunks.message().await.map_err(|status| admin.refused("SaveSnapshot", status))?;
         let Some(chunk) = chunk else { break };
@@ -55,7 +55,7 @@ pub(crate) async fn save(run: &Run, save: &Save) -> Result<Exit, Failure> {
         Err(error) => return Err(Failure::new(Exit::Failed, partial.display().to_string(), &error)),
     };
     fs::rename(&partial, &save.file).map_err(|error| at(&save.file, &error))?;
-    run.output.data(&File::new(&save.file, head), render)?;
+    run.output.data(&Saved::new(&save.file, head), render)?;
     Ok(Exit::Ok)
 }
 
