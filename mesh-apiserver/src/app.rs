@@ -129,7 +129,7 @@ impl App {
         let others =
             Others::new(&config.cluster, &config.replicas.others(mesh.port()), &authorities, &credentials.server)?;
         let presence = Presence::default();
-        let (quorum, quorum_handle) = Quorum::new(Arc::clone(&store), readiness.clone());
+        let (quorum, quorum_handle) = Quorum::new(Arc::clone(&store), readiness.clone(), connections.clone());
         let figures = Figures { controller: controller_handle.clone(), view: view.clone(), presence: presence.clone() };
         figures.register(&mut registry);
         let admin = AdminApi {

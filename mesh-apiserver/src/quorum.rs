@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certs::{Connections, Role};
 use mesh_runtime::{Readiness, ReadyGuard, Shutdown};
 use mesh_store::Store;
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub struct Quorum {
     store: Arc<dyn Store>,
     readiness: Readiness,
+    connections: Connections,
     follows: watch::Sender<bool>,
 }
 
@@ -27,9 +29,9 @@ pub struct Quorum {
 pub struct Handle(watch::Receiver<bool>);
 
 impl Quorum {
-    pub fn new(store: Arc<dyn Store>, readiness: Readiness) -> (Self, Handle) {
+    pub fn new(store: Arc<dyn Store>, readiness: Readiness, connections: Connections) -> (Self, Handle) {
         let (follows, seen) = watch::channel(true);
-        (Self { store, readiness, follows }, Handle(seen))
+        (Self { store, readiness, connections, follows }, Handle(seen))
     }
 
     pub async fn run(self, shutdown: Shutdown) {
@@ -39,6 +41,9 @@ impl Quorum {
         while shutdown.unless_requested(looks.tick()).await.is_some() {
             let has_leader = self.store.status().await.is_ok_and(|status| status.leader != 0);
             let follows = verdict.judge(Instant::now(), has_leader);
+            if !follows {
+                self.send_agents_elsewhere();
+            }
             if follows == *self.follows.borrow() {
                 continue;
             }
@@ -52,6 +57,13 @@ impl Quorum {
             self.follows.send_replace(follows);
         }
         drop(unready);
+    }
+
+    /// An agent whose connection is cut goes on at the next replica; one that is only refused would ask here again.
+    fn send_agents_elsewhere(&self) {
+        self.connections.cut_where(|connection| {
+            connection.principal.as_ref().is_some_and(|principal| matches!(principal.role(), Role::Agent(_)))
+        });
     }
 }
 

@@ -145,7 +145,7 @@ pub struct LeaseTimeToLive {
 pub struct Status {
     pub revision: i64,
     pub compact_revision: i64,
-    /// 0 while there is none.
+    /// 0 while there is none, or none that this replica hears of.
     pub leader: u64,
     pub raft_index: u64,
     pub raft_applied_index: u64,

@@ -117,6 +117,7 @@ async fn a_leader_that_is_cut_off_serves_nothing_stale_and_catches_up() {
     assert!(matches!(read.await.unwrap(), Err(Error::TimedOut | Error::NoLeader)));
     let lost = lost.await.unwrap().unwrap_err();
     assert!(lost.is_unknown_outcome(), "{lost}");
+    assert_eq!(cut_off.status().await.unwrap().leader, 0, "it does not take itself for a leader any more");
     group.heal();
     assert_eq!(mod_revision(&cut_off, "k").await, after);
     group.kill_all();

@@ -53,7 +53,7 @@ pub enum DialError {
 }
 
 /// A channel to whichever of `addresses` (`host:port`) answers, which connects at its first call and again whenever it
-/// has to. The address that last worked is tried first.
+/// has to. A lost connection goes on at the next address: a server that cuts its callers off means it.
 pub fn channel(addresses: &[String], tls: &ClientTls, options: &ChannelOptions) -> Channel {
     let dialer = Arc::new(Dialer {
         addresses: addresses.to_vec(),
@@ -80,7 +80,7 @@ fn endpoint(server_name: &ServerName<'_>) -> Endpoint {
 
 struct Dialer {
     addresses: Vec<String>,
-    /// Written when a dial succeeds, read when the next one starts.
+    /// Where the next dial starts: behind the address that worked last.
     first: AtomicUsize,
     tls: ClientTls,
     timeout: Duration,
@@ -96,7 +96,7 @@ impl Dialer {
             let timed_out = |_elapsed| DialError::Timeout { address: address.clone(), after: self.timeout };
             match tokio::time::timeout(self.timeout, self.dial_one(address)).await.map_err(timed_out).flatten() {
                 Ok(stream) => {
-                    self.first.store(index, Ordering::Relaxed);
+                    self.first.store(index + 1, Ordering::Relaxed);
                     return Ok(stream);
                 }
                 Err(error) => last = error,

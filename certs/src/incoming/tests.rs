@@ -257,6 +257,21 @@ async fn a_server_of_another_ca_is_refused_and_the_next_address_is_tried() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_server_cut_goes_on_at_the_next_address() {
+    let first = Harness::start(ClientAuth::Optional).await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let addresses = [first.address.to_string(), dead.to_string()];
+    let options = ChannelOptions { connect_timeout: Duration::from_millis(500), ..ChannelOptions::default() };
+    let channel = channel(&addresses, &first.tls(None), &options);
+    call(&channel).await.unwrap();
+    assert_eq!(first.connections.cut_where(|_| true), 1);
+    // Nobody listens at the second address, so the call comes back to the first one by way of it.
+    while call(&channel).await.is_err() {}
+    assert_eq!(first.connections.len(), 1);
+    first.stop().await;
+}
+
+#[tokio::test]
 async fn the_key_exchange_is_post_quantum_and_http2_is_agreed() {
     let server = Harness::start(ClientAuth::Optional).await;
     let tls = server.tls(None);

@@ -43,6 +43,18 @@ impl Election {
         *self.heard.lock() = Instant::now();
     }
 
+    /// Whether the leader of the metrics is still one as far as this replica can tell: it was heard of lately, or it is this
+    /// one and a quorum answers it. openraft itself remembers a leader until there is another one.
+    pub(crate) fn hears_leader(&self) -> bool {
+        let patience = self.timing.election_max * 2;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        if metrics.state == ServerState::Leader {
+            return metrics.millis_since_quorum_ack.is_none_or(|silent| Duration::from_millis(silent) <= patience);
+        }
+        self.heard.lock().elapsed() <= patience
+    }
+
     /// Would this replica vote for one whose log ends so?
     pub(crate) fn would_vote(&self, last_log_id: Option<LogId>) -> bool {
         let metrics = self.raft.metrics();

@@ -118,6 +118,7 @@ pub struct Embedded {
     proposer: Proposer,
     reads: ReadIndex,
     leadership: Leadership,
+    election: Arc<Election>,
     lease_calls: LeaseCalls,
     members: Members,
     transfer: Transfer,
@@ -216,7 +217,7 @@ impl Embedded {
         tasks.spawn(asker.run(stop.clone()));
         tasks.spawn(composer.run(stop.clone()));
         tasks.spawn(batcher.run(stop.clone()));
-        tasks.spawn(election.run(seed, stop.clone()));
+        tasks.spawn(Arc::clone(&election).run(seed, stop.clone()));
         tasks.spawn(quorum::watch(raft.clone(), peers.clone(), timing, stop.clone()));
         tasks.spawn(leadership.clone().run(stop.clone()));
         tasks.spawn(members.clone().tend(stop.clone()));
@@ -243,6 +244,7 @@ impl Embedded {
             has_transport,
             replica,
             raft,
+            election,
             peers,
             proposer,
             reads,

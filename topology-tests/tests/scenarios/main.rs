@@ -8,6 +8,7 @@
 
 mod affinity;
 mod bad_input;
+mod cut_off;
 mod failover;
 mod forged_packets;
 mod partition;

@@ -192,7 +192,7 @@ impl Store for Embedded {
             Ok(Status {
                 revision: state.mvcc.revision(),
                 compact_revision: state.mvcc.compact_revision(),
-                leader: raft.current_leader.unwrap_or(0),
+                leader: raft.current_leader.filter(|_| self.election.hears_leader()).unwrap_or(0),
                 raft_index: raft.last_log_index.unwrap_or(0),
                 raft_applied_index: state.last.map_or(0, |log_id| log_id.index),
                 db_size: self.log.disk_bytes() + self.snapshots.disk_bytes(),
