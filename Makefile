@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench sim plant lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -16,6 +16,15 @@ test:
 
 bench:
 	cargo xtask bench $(ARGS)
+
+# The store on simulated disks and lines: make sim SEEDS=0..10000, or one: make sim SEEDS=7..8
+SEEDS ?= 0..1000
+sim:
+	ISTHMUS_SIM_SEEDS=$(SEEDS) cargo test -p mesh-store --test simulation -- --nocapture
+
+# The store broken on purpose, to see that the checks notice.
+plant:
+	cargo xtask plant $(ARGS)
 
 lint:
 	cargo xtask lint
