@@ -113,6 +113,7 @@ pub struct Config {
     pub stale_after: Duration,
     pub withdraw_after: Duration,
     pub store: StoreChoice,
+    pub store_quota_bytes: u64,
     pub telemetry: telemetry::Args,
 }
 
@@ -156,6 +157,7 @@ impl Args {
                 "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have",
             );
         }
+        let store_quota_bytes = self.store.store_quota_bytes;
         let store = self.store.check(m);
         if self.source != "manifests" {
             let hint = if self.source == "kubernetes" {
@@ -212,6 +214,7 @@ impl Args {
                 stale_after: stale_after?,
                 withdraw_after: withdraw_after?,
                 store: store?,
+                store_quota_bytes,
                 telemetry: self.telemetry,
             })
         })();

@@ -8,6 +8,7 @@ use anyhow::Context;
 use certs::{Authorities, ChannelOptions, ClientTls, LiveLeaf, Role, Trust, channel};
 use mesh_runtime::{OnExit, Shutdown, TaskSet};
 use mesh_store::backend::Member;
+use mesh_store::mvcc::Quota;
 use mesh_store::raft_port::{GrpcTransport, RaftService};
 use mesh_store::{Embedded, Metrics, OpenError, Options, Start};
 
@@ -41,6 +42,7 @@ impl Group {
         let options = Options {
             member: member.context("this replica is not among --replica")?,
             start: if replicas.joins { Start::Join { members } } else { Start::Together { members } },
+            quota: Quota { bytes: config.store_quota_bytes },
             ..Options::new(config.state_dir.join("store"))
         };
         let transport = transport(config, &servers.authorities, &servers.leaf)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use mesh_runtime::Shutdown;
 use mesh_store::external::{External, Options as ExternalOptions, Tls};
+use mesh_store::mvcc::Quota;
 use mesh_store::{Embedded, Metrics, Options, Store};
 
 use super::group::Group;
@@ -36,7 +37,8 @@ impl Backend {
                 Ok(Self::Group(Group::start(config, servers, metrics, shutdown).await?))
             }
             StoreChoice::Embedded => {
-                let options = Options::new(config.state_dir.join("store"));
+                let quota = Quota { bytes: config.store_quota_bytes };
+                let options = Options { quota, ..Options::new(config.state_dir.join("store")) };
                 let store = Embedded::open(options, metrics).await.context("cannot open the store")?;
                 Ok(Self::Alone(store))
             }

@@ -22,6 +22,9 @@ pub(super) struct StoreArgs {
     /// PEM file of that certificate's key
     #[arg(long, env = "ISTHMUS_STORE_KEY", value_name = "FILE")]
     store_key: Option<PathBuf>,
+    /// Bytes of kept versions in memory at which the embedded store refuses writes (NOSPACE) until room is made
+    #[arg(long, env = "ISTHMUS_STORE_QUOTA_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
+    pub(super) store_quota_bytes: u64,
 }
 
 /// Where state is kept.
