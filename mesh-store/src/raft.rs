@@ -13,6 +13,7 @@
 mod disk;
 mod election;
 mod embedded;
+mod free_space;
 mod intake;
 mod leader;
 mod leadership;

@@ -28,6 +28,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes a lock that ends when it is dropped; `None` if somebody has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
+    /// Bytes that can still be written below a folder.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
     /// False for a disk that answers at once: then nothing is done in threads, and the runtime's clock may be simulated too.
     fn may_block(&self) -> bool;
 }
@@ -101,6 +103,11 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let fs = nix::sys::statvfs::statvfs(dir)?;
+        Ok(fs.blocks_available().saturating_mul(fs.fragment_size()))
     }
 
     fn may_block(&self) -> bool {

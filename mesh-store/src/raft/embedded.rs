@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::disk::{Disk, RealDisk};
 use super::election::Election;
+use super::free_space::FreeSpace;
 use super::leader::Leaders;
 use super::leadership::Leadership;
 use super::lease_calls::LeaseCalls;
@@ -225,6 +226,16 @@ impl Embedded {
         tasks.spawn(retention::run(Arc::clone(&replica), leadership.clone(), options.retention, stop.clone()));
         let log_bytes = options.snapshot_log_bytes;
         tasks.spawn(upkeep::bound_log(Arc::clone(&replica), raft.clone(), log.clone(), log_bytes, stop.clone()));
+        let space = FreeSpace {
+            disk: Arc::clone(&options.disk),
+            dir: options.dir.clone(),
+            snapshots: snapshots.clone(),
+            segment_bytes: options.segment_bytes,
+            member_id: member.id,
+            replica: Arc::clone(&replica),
+            proposer: proposer.clone(),
+        };
+        tasks.spawn(space.watch(stop.clone()));
         let (readiness, ready) = watch::channel(None);
         let (entering, known) = (Arc::clone(&replica), members.clone());
         let (confirmed, stopped, own) = (reads.clone(), stop.clone(), member.clone());

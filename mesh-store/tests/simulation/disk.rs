@@ -146,6 +146,10 @@ impl Disk for Mounted {
         self.with(|_| Ok(Some(Box::new(()) as Box<dyn Any + Send + Sync>)))
     }
 
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn may_block(&self) -> bool {
         false
     }

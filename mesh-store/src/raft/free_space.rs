@@ -1,0 +1,60 @@
+//! A disk that is nearly full is an alarm, before it is a failure.
+//!
+//! A write to the log that finds no space ends a replica: what is on disk is not known then. So while there is still room for
+//! the files to come, the replica raises etcd's NOSPACE alarm for the whole group: writes that need space are refused
+//! everywhere, reads, deletions and compactions are served. The way back is a person's, as with etcd: make room, disarm.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_store_mvcc::{Alarm, AlarmAction, AlarmKind, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::disk::Disk;
+use super::propose::Proposer;
+use super::replica::Replica;
+use super::snapshot::SnapshotDir;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Log files that must still fit: the one being filled in advance, one for what is under way, and one for the alarm.
+const SEGMENTS: u64 = 4;
+
+pub(crate) struct FreeSpace {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) snapshots: SnapshotDir,
+    pub(crate) segment_bytes: u64,
+    pub(crate) member_id: u64,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) proposer: Proposer,
+}
+
+impl FreeSpace {
+    pub(crate) async fn watch(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let Ok(free) = self.disk.free(&self.dir) else { continue };
+            // A new snapshot is written beside the old one, and one may arrive from the leader.
+            let wanted = SEGMENTS * self.segment_bytes + 2 * self.snapshots.disk_bytes();
+            let alarm = Alarm { kind: AlarmKind::NoSpace, member_id: self.member_id };
+            let is_raised = self.replica.state.read().mvcc.alarms().any(|raised| raised == alarm);
+            if free >= wanted || is_raised {
+                continue;
+            }
+            tracing::error!(
+                free,
+                wanted,
+                "the disk is nearly full: writes are refused until there is room and the alarm is disarmed"
+            );
+            let command = Command::Alarm { action: AlarmAction::Raise, alarm };
+            if let Err(error) = self.proposer.propose(command).await {
+                tracing::warn!(%error, "the alarm cannot be raised now, trying again");
+            }
+        }
+    }
+}
