@@ -293,6 +293,28 @@ async fn an_idle_watcher_reports_progress_by_itself_and_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_from_the_first_revision_of_an_empty_store_waits_for_the_first_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(options(dir.path())).await;
+    assert_eq!(store.revision(), 1);
+    // In a task, since what it must not do is to keep its thread busy.
+    let (quiet, is_quiet) = tokio::sync::oneshot::channel();
+    let watching = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let mut watcher = store.watch(WatchRequest::prefix("", 1)).await.unwrap();
+            watcher.control().ask_progress();
+            assert_eq!(next(&mut watcher).await, WatchUpdate::Progress { revision: 1 });
+            quiet.send(()).unwrap();
+            events_until(&mut watcher, 2).await.len()
+        }
+    });
+    tokio::time::timeout(DEADLINE, is_quiet).await.expect("the watch is quiet").unwrap();
+    assert_eq!(put(&store, "k", "v").await, 2);
+    assert_eq!(tokio::time::timeout(DEADLINE, watching).await.expect("the watch is answered").unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_ends_unless_it_is_kept_alive() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(options(dir.path())).await;

@@ -358,7 +358,13 @@ async fn enter(
                 Ok(index) => replica.applied(index).await,
                 Err(Error::Failed { reason }) => return Err(StartError::Failed { reason }),
                 Err(error) => {
+                    let ended = starter.raft.metrics().borrow().running_state.clone();
+                    if let Err(fatal) = ended {
+                        // Nobody will be heard of any more, and the question fails at once.
+                        return Err(StartError::Failed { reason: fatal.to_string() });
+                    }
                     tracing::info!(%error, "still waiting for a leader");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 }
             }

@@ -104,14 +104,16 @@ impl Watch {
         };
         let mut events: Vec<Event> = Vec::new();
         let mut bytes = 0;
-        let mut reached = from - 1;
+        // With no change left to show, all up to now has been looked at, also where there never was one: an empty store's
+        // first revision has none.
+        let mut reached = current;
         for changes in history {
             for event in changes.events_in(&self.range) {
                 bytes += event.kv.key.len() + event.kv.value.len();
                 events.push(event);
             }
-            reached = changes.revision();
             if events.len() >= EVENTS_PER_BATCH || bytes >= BYTES_PER_BATCH {
+                reached = changes.revision();
                 break;
             }
         }
