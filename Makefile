@@ -20,7 +20,7 @@ bench:
 # The store on simulated disks and lines: make sim SEEDS=0..10000, or one: make sim SEEDS=7..8
 SEEDS ?= 0..1000
 sim:
-	ISTHMUS_SIM_SEEDS=$(SEEDS) cargo test -p mesh-store --test simulation -- --nocapture
+	ISTHMUS_SIM_SEEDS=$(SEEDS) cargo test -p mesh-store -p mesh-store-sim --test simulation -- --nocapture
 
 # The store broken on purpose, to see that the checks notice.
 plant:

@@ -1,0 +1,101 @@
+//! The end of a run: does it work again, and what does each replica say has happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_store::mvcc::{PutRequest, RangeRequest};
+use mesh_store::{Embedded, Store};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::machine::PATIENCE;
+use super::{World, clients, watchers};
+use crate::check::Promise;
+use crate::history::{Change, Committed, Seen};
+
+pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) {
+    let replicas: Vec<(u64, Arc<Embedded>)> = {
+        let machines = world.machines.lock();
+        machines.iter().filter_map(|(id, machine)| Some((*id, Arc::clone(&machine.running.as_ref()?.store)))).collect()
+    };
+    let Some(members) = members(&replicas).await else {
+        world.violation(Promise::Recovers, "nobody says who belongs to the group");
+        return;
+    };
+    // One that the group has not admitted, or has removed, owes nothing.
+    let replicas: Vec<_> = replicas.into_iter().filter(|(id, _)| members.contains(id)).collect();
+    let mut last = 0;
+    for (id, store) in &replicas {
+        if let Err(error) = store.ready(PATIENCE).await {
+            world.violation(Promise::Recovers, format!("replica {id} does not come back: {error}"));
+            continue;
+        }
+        let value = world.value().to_string();
+        match tokio::time::timeout(PATIENCE, store.put(PutRequest::new("end", value))).await {
+            Ok(Ok(put)) => last = last.max(put.revision),
+            failed => world.violation(Promise::Recovers, format!("a write at replica {id} fails: {failed:?}")),
+        }
+        world.note_cluster(store);
+    }
+    world.goal.send_replace(Some(last));
+    if tokio::time::timeout(PATIENCE, watching.wait()).await.is_err() {
+        world.violation(Promise::Watches, format!("a watcher does not get to revision {last}"));
+    }
+    // A lease may have ended since; the history is read up to the last write only.
+    for watched in &mut world.history.lock().watched {
+        watched.seen.retain(|seen| !matches!(seen, Seen::Event { revision, .. } if *revision > last));
+    }
+    for (id, store) in &replicas {
+        match tokio::time::timeout(PATIENCE, told(&**store, last)).await {
+            Ok(Some(told)) => {
+                let mut history = world.history.lock();
+                if history.committed.is_empty() {
+                    history.committed.clone_from(&told);
+                }
+                history.replicas.insert(*id, told);
+            }
+            _ => world.violation(Promise::Recovers, format!("replica {id} cannot say what happened up to {last}")),
+        }
+    }
+    for (_, store) in replicas {
+        drop(tokio::time::timeout(Duration::from_secs(30), store.shutdown()).await);
+    }
+}
+
+async fn members(replicas: &[(u64, Arc<Embedded>)]) -> Option<Vec<u64>> {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        for (_, store) in replicas {
+            if let Ok(Ok(members)) = tokio::time::timeout(Duration::from_secs(8), store.members(true)).await {
+                return Some(members.into_iter().map(|member| member.id).collect());
+            }
+        }
+    }
+    None
+}
+
+/// The changes of each revision, found by comparing what there was at it with what there was before.
+async fn told(store: &dyn Store, last: i64) -> Option<Committed> {
+    // Sees to it that this replica has applied all of it.
+    store.range(RangeRequest::get("end")).await.ok()?;
+    let mut told = Committed::new();
+    let mut before: BTreeMap<String, (u64, i64)> = BTreeMap::new();
+    for revision in 2..=last {
+        let request = RangeRequest { revision, serializable: true, ..RangeRequest::prefix("") };
+        let read = store.range(request).await.ok()?;
+        let now: BTreeMap<String, (u64, i64)> =
+            read.kvs.iter().map(|kv| (watchers::text(&kv.key), (clients::value(kv), kv.mod_revision))).collect();
+        let put = now.iter().filter(|(_, (_, at))| *at == revision);
+        let mut changes: Vec<Change> =
+            put.map(|(key, (value, _))| Change { key: key.clone(), value: Some(*value) }).collect();
+        changes.extend(
+            before.keys().filter(|key| !now.contains_key(*key)).map(|key| Change { key: key.clone(), value: None }),
+        );
+        if !changes.is_empty() {
+            told.insert(revision, changes);
+        }
+        before = now;
+    }
+    Some(told)
+}
