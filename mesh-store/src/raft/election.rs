@@ -73,7 +73,7 @@ impl Election {
         let own = self.peers.id();
         let mut first = true;
         loop {
-            let mut patience = random.random_range(self.timing.election_min..self.timing.election_max);
+            let mut patience = self.patience(&mut random);
             if self.raft.metrics().borrow().membership_config.voter_ids().all(|voter| voter == own) {
                 // Nobody else could lead.
                 patience = if first { Duration::ZERO } else { self.timing.heartbeat };
@@ -114,6 +114,16 @@ impl Election {
         }
     }
 
+    /// Between the least and the greatest, each voter in a part of its own, so that two never stand at once when both last
+    /// heard the same message of a leader; random within the first half of it.
+    fn patience(&self, random: &mut StdRng) -> Duration {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let voters: BTreeSet<NodeId> = metrics.membership_config.voter_ids().collect();
+        let rank = voters.iter().position(|voter| *voter == self.peers.id()).unwrap_or(0);
+        turn(&self.timing, voters.len(), rank, random)
+    }
+
     async fn pre_vote(&self, metrics: &RaftMetrics) -> bool {
         let membership = metrics.membership_config.membership();
         let own = self.peers.id();
@@ -140,6 +150,12 @@ impl Election {
     }
 }
 
+fn turn(timing: &Timing, voters: usize, rank: usize, random: &mut StdRng) -> Duration {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let part = (timing.election_max - timing.election_min) / count(voters.max(1));
+    timing.election_min + part * count(rank) + random.random_range(Duration::ZERO..=part / 2)
+}
+
 fn is_quorum(configs: &[BTreeSet<NodeId>], granted: &BTreeSet<NodeId>) -> bool {
     configs.iter().all(|voters| voters.intersection(granted).count() * 2 > voters.len())
 }
@@ -147,6 +163,20 @@ fn is_quorum(configs: &[BTreeSet<NodeId>], granted: &BTreeSet<NodeId>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_voters_lose_patience_at_the_same_time() {
+        let (timing, mut random) = (Timing::default(), StdRng::seed_from_u64(1));
+        for voters in [1, 3, 5] {
+            let part = (timing.election_max - timing.election_min) / voters;
+            for _ in 0..100 {
+                let turns: Vec<_> =
+                    (0..voters).map(|rank| turn(&timing, voters as usize, rank as usize, &mut random)).collect();
+                assert!(turns.iter().all(|turn| (timing.election_min..timing.election_max).contains(turn)));
+                assert!(turns.windows(2).all(|pair| pair[1] - pair[0] >= part / 2), "{turns:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_quorum_is_a_majority_of_each_config_of_a_joint_one() {
