@@ -3,14 +3,14 @@
 //! `ISTHMUS_FAILOVER_KILLS` sets how often.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use topology_tests::deadline::{wait_for, wait_until};
 use topology_tests::scenario::{Scenario, Setup};
 
-use crate::store_clients::{Access, Seen, follow, in_network_of, numbers, write};
+use crate::store_clients::{Clients, Seen, in_network_of, numbers};
 
 /// A write's pause, at most. Far above what is printed (0.7 s, twice that where two replicas stand for election at once): a
 /// loaded machine must not fail what is right.
@@ -40,28 +40,18 @@ fn a_killed_leader_costs_writers_a_moment_and_followers_nothing() {
     let kills: usize = std::env::var("ISTHMUS_FAILOVER_KILLS").map_or(4, |kills| kills.parse().unwrap());
     let Some(s) = Setup::shop("failover").unwrap().start().unwrap() else { return };
     s.connect().unwrap();
-    let (access, seen, stop) =
-        (Arc::new(Access::of(&s, "cluster-b")), Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-    let writer = {
-        let (access, seen, stop) = (Arc::clone(&access), Arc::clone(&seen), Arc::clone(&stop));
-        in_network_of(&s, "b1", async move || write(&access, &seen, &stop).await)
-    };
-    let watcher = {
-        let (access, seen, stop) = (Arc::clone(&access), Arc::clone(&seen), Arc::clone(&stop));
-        in_network_of(&s, "b2", async move || follow(&access, &seen, 1, &stop).await)
-    };
-    let written = || seen.written.lock().len();
-    wait_until("the first writes", SOON, || written() > 20).unwrap();
+    let mut clients = Clients::start(&s, "cluster-b");
+    wait_until("the first writes", SOON, || clients.written() > 20).unwrap();
     let before = relists(&s);
 
     let mut pauses = Vec::new();
     for _ in 0..kills {
         let leader = s.mesh.controller(&s.lab, "cluster-b").unwrap();
-        let count = written();
+        let count = clients.written();
         s.mesh.kill_apiserver("cluster-b", leader).unwrap();
         let killed = Instant::now();
         let resumed = wait_for("a write after the kill", SOON, || {
-            let written = seen.written.lock();
+            let written = clients.seen.written.lock();
             // Not one that was on its way to the client already.
             Ok(written[count..].iter().map(|one| one.at).find(|at| *at > killed + Duration::from_millis(50)))
         })
@@ -70,11 +60,8 @@ fn a_killed_leader_costs_writers_a_moment_and_followers_nothing() {
         s.mesh.start_apiserver(&s.lab, "cluster-b", leader).unwrap();
         s.mesh.wait_apiserver_ready(&s.lab, "cluster-b", leader).unwrap();
     }
-    let total = written();
-    wait_until("the watcher to have seen every write", SOON, || seen.watched.lock().len() >= total).unwrap();
-    stop.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
-    watcher.join().unwrap();
+    let total = clients.end(SOON);
+    let seen = &clients.seen;
 
     let all = seen.written.lock().clone();
     let mut gaps: Vec<Duration> = all.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
@@ -87,7 +74,7 @@ fn a_killed_leader_costs_writers_a_moment_and_followers_nothing() {
         pauses[pauses.len() - 1],
         seen.watches.lock()
     );
-    assert_followed_in_order(&seen, total);
+    assert_followed_in_order(seen, total);
     assert!(pauses[pauses.len() - 1] <= RESUMED_WITHIN, "{pauses:?}");
     wait_for("the session to cluster-b to be live", SOON, || {
         let text = s.meshctl(&["--context", "cluster-a", "peers", "-o", "json"])?;
@@ -102,30 +89,17 @@ fn a_killed_leader_costs_writers_a_moment_and_followers_nothing() {
 fn all_replicas_killed_at_once_lose_nothing_that_was_acknowledged() {
     let rounds: usize = std::env::var("ISTHMUS_CRASH_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
     let Some(s) = Setup::shop("crash").unwrap().start().unwrap() else { return };
-    let (access, seen, stop) =
-        (Arc::new(Access::of(&s, "cluster-b")), Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-    let writer = {
-        let (access, seen, stop) = (Arc::clone(&access), Arc::clone(&seen), Arc::clone(&stop));
-        in_network_of(&s, "b1", async move || write(&access, &seen, &stop).await)
-    };
-    let watcher = {
-        let (access, seen, stop) = (Arc::clone(&access), Arc::clone(&seen), Arc::clone(&stop));
-        in_network_of(&s, "b2", async move || follow(&access, &seen, 1, &stop).await)
-    };
-    let written = || seen.written.lock().len();
+    let mut clients = Clients::start(&s, "cluster-b");
     for _ in 0..rounds {
-        let count = written();
-        wait_until("writes", SOON, || written() > count + 20).unwrap();
+        let count = clients.written();
+        wait_until("writes", SOON, || clients.written() > count + 20).unwrap();
         s.mesh.kill_apiservers(&s.lab, "cluster-b").unwrap();
         s.mesh.start_apiservers(&s.lab, "cluster-b").unwrap();
     }
-    let count = written();
-    wait_until("a write after the last crash", SOON, || written() > count).unwrap();
-    let total = written();
-    wait_until("the watcher to have seen every write", SOON, || seen.watched.lock().len() >= total).unwrap();
-    stop.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
-    watcher.join().unwrap();
+    let count = clients.written();
+    wait_until("a write after the last crash", SOON, || clients.written() > count).unwrap();
+    let total = clients.end(SOON);
+    let seen = &clients.seen;
 
     let all = seen.written.lock().clone();
     let first = all[0];
@@ -135,14 +109,14 @@ fn all_replicas_killed_at_once_lose_nothing_that_was_acknowledged() {
     }
     let stored = {
         let (found, never) = (Arc::new(parking_lot::Mutex::new(Vec::new())), AtomicBool::new(false));
-        let (into, access) = (Arc::clone(&found), Arc::clone(&access));
+        let (into, access) = (Arc::clone(&found), Arc::clone(&clients.access));
         in_network_of(&s, "b1", async move || *into.lock() = numbers(&access, &never).await).join().unwrap();
         found.lock().clone()
     };
     let wanted: Vec<u64> = (1..=all.len() as u64).collect();
     assert_eq!(stored[..wanted.len()], wanted, "an acknowledged write is gone");
     assert!(stored.len() <= wanted.len() + 1, "only the last write may be one that was not acknowledged");
-    assert_followed_in_order(&seen, total);
+    assert_followed_in_order(seen, total);
     println!("{rounds} crashes of all three replicas, {} writes, none lost", all.len());
     s.end().unwrap();
 }

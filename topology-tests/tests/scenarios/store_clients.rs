@@ -2,12 +2,14 @@
 //! theirs dies.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, TlsOptions, WatchOptions};
 use parking_lot::Mutex;
 use topology_tests::components::ETCD_PORT;
+use topology_tests::deadline::wait_until;
 use topology_tests::scenario::Scenario;
 
 /// A request to a replica that died is given up after this.
@@ -40,7 +42,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn of(s: &Scenario, cluster: &str) -> Self {
+    fn of(s: &Scenario, cluster: &str) -> Self {
         let plan = s.lab.cluster_plan(cluster).unwrap();
         let endpoints = plan.replicas.iter().map(|replica| format!("https://{}:{ETCD_PORT}", replica.ip)).collect();
         let state = s.lab.cluster_dir(cluster).join("apiserver-1");
@@ -66,7 +68,7 @@ impl Access {
 }
 
 /// Writes 1, 2, 3, … to one key each, every number until it is acknowledged.
-pub(crate) async fn write(access: &Access, seen: &Seen, stop: &AtomicBool) {
+async fn write(access: &Access, seen: &Seen, stop: &AtomicBool) {
     let (mut turn, mut number) = (0, 1_u64);
     let mut client = access.client(turn).await;
     while !stop.load(Ordering::Relaxed) {
@@ -89,7 +91,7 @@ pub(crate) async fn write(access: &Access, seen: &Seen, stop: &AtomicBool) {
 }
 
 /// Follows all numbers; after a break it resumes behind the last revision that it was shown.
-pub(crate) async fn follow(access: &Access, seen: &Seen, from: i64, stop: &AtomicBool) {
+async fn follow(access: &Access, seen: &Seen, from: i64, stop: &AtomicBool) {
     let (mut turn, mut next) = (0, from);
     while !stop.load(Ordering::Relaxed) {
         turn += 1;
@@ -125,6 +127,45 @@ pub(crate) fn in_network_of(
         nix::sched::setns(net, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work());
     })
+}
+
+/// A writer and a follower of a cluster's store, each in the network of one of its nodes.
+pub(crate) struct Clients {
+    pub(crate) access: Arc<Access>,
+    pub(crate) seen: Arc<Seen>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Clients {
+    pub(crate) fn start(s: &Scenario, cluster: &str) -> Self {
+        let (access, seen, stop) =
+            (Arc::new(Access::of(s, cluster)), Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+        let shared = || (Arc::clone(&access), Arc::clone(&seen), Arc::clone(&stop));
+        let nodes = &s.lab.cluster_plan(cluster).unwrap().nodes;
+        let (one, other) = (shared(), shared());
+        let threads = vec![
+            in_network_of(s, &nodes[0].name, async move || write(&one.0, &one.1, &one.2).await),
+            in_network_of(s, &nodes[1].name, async move || follow(&other.0, &other.1, 1, &other.2).await),
+        ];
+        Self { access, seen, stop, threads }
+    }
+
+    /// How many writes were acknowledged.
+    pub(crate) fn written(&self) -> usize {
+        self.seen.written.lock().len()
+    }
+
+    /// Ends both when the follower has seen all that was acknowledged until now; their number.
+    pub(crate) fn end(&mut self, within: Duration) -> usize {
+        let total = self.written();
+        wait_until("the watcher to have seen every write", within, || self.seen.watched.lock().len() >= total).unwrap();
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+        total
+    }
 }
 
 /// Every number that the store holds, in order, as one replica after the other is asked for them.
