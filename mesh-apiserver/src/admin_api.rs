@@ -81,17 +81,11 @@ impl Admin for AdminApi {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        match self.admit_replicas_too(&request)? {
-            Asker::Replica => self.require_holder()?,
-            Asker::Administrator => {
-                let ask = |mut holder: AdminClient<Channel>| {
-                    async move { holder.get_status(v1::GetStatusRequest {}).await }.boxed()
-                };
-                let asked = self.ask_holder(ask).await?;
-                if let Some(answer) = asked {
-                    return Ok(answer);
-                }
-            }
+        let asker = self.admit_replicas_too(&request)?;
+        let ask =
+            |mut holder: AdminClient<Channel>| async move { holder.get_status(v1::GetStatusRequest {}).await }.boxed();
+        if let Some(answer) = self.from_holder(asker, ask).await? {
+            return Ok(answer);
         }
         self.status().await.map(Response::new)
     }
@@ -141,17 +135,11 @@ impl Admin for AdminApi {
         &self,
         request: Request<v1::ListPeersRequest>,
     ) -> Result<Response<v1::ListPeersResponse>, Status> {
-        match self.admit_replicas_too(&request)? {
-            Asker::Replica => self.require_holder()?,
-            Asker::Administrator => {
-                let ask = |mut holder: AdminClient<Channel>| {
-                    async move { holder.list_peers(v1::ListPeersRequest {}).await }.boxed()
-                };
-                let asked = self.ask_holder(ask).await?;
-                if let Some(answer) = asked {
-                    return Ok(answer);
-                }
-            }
+        let asker = self.admit_replicas_too(&request)?;
+        let ask =
+            |mut holder: AdminClient<Channel>| async move { holder.list_peers(v1::ListPeersRequest {}).await }.boxed();
+        if let Some(answer) = self.from_holder(asker, ask).await? {
+            return Ok(answer);
         }
         Ok(Response::new(v1::ListPeersResponse { peers: self.controller.peers().await }))
     }
@@ -162,19 +150,13 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
         let asker = self.admit_replicas_too(&request)?;
         let request = request.into_inner();
-        match asker {
-            Asker::Replica => self.require_holder()?,
-            Asker::Administrator => {
-                let wanted = request.clone();
-                let ask = move |mut holder: AdminClient<Channel>| {
-                    let wanted = wanted.clone();
-                    async move { holder.list_services(wanted).await }.boxed()
-                };
-                let asked = self.ask_holder(ask).await?;
-                if let Some(answer) = asked {
-                    return Ok(answer);
-                }
-            }
+        let wanted = request.clone();
+        let ask = move |mut holder: AdminClient<Channel>| {
+            let wanted = wanted.clone();
+            async move { holder.list_services(wanted).await }.boxed()
+        };
+        if let Some(answer) = self.from_holder(asker, ask).await? {
+            return Ok(answer);
         }
         Ok(Response::new(self.services(&request)))
     }

@@ -65,14 +65,12 @@ impl Controller {
             stop.trigger(Cause::Requested("its term ends".to_owned()));
             term.end().await;
             self.handle.clear();
-            match failure {
-                // The log refused a write of this term: the role went first, and the news of it came second.
-                Some(what) if self.election.is_held(&held).await => {
-                    self.election.resign(&held).await;
+            // Where the log refused a write of this term, the role went first and the news of it came second: no failure.
+            if lost.is_none() && self.election.is_held(&held).await {
+                self.election.resign(&held).await;
+                if let Some(what) = failure {
                     return Err(TermError(what));
                 }
-                Some(_) | None if lost.is_none() => self.election.resign(&held).await,
-                _ => {}
             }
         }
         Ok(())
@@ -82,7 +80,9 @@ impl Controller {
         loop {
             match self.election.campaign(&mut self.ready).await {
                 Ok(held) => return held,
-                Err(error) => tracing::warn!(error = %ErrorChain(&error), "the role cannot be campaigned for now"),
+                Err(error) => {
+                    tracing::warn!(error = %ErrorChain(&error), "the store does not answer a candidate, trying again")
+                }
             }
             tokio::time::sleep(election::RETRY).await;
         }

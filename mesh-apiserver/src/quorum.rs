@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use certs::{Connections, Role};
 use mesh_runtime::{Readiness, ReadyGuard, Shutdown};
 use mesh_store::Store;
+use mesh_store::backend::Leadership;
 use tokio::sync::watch;
 
 /// How often the store is looked at.
@@ -39,7 +40,7 @@ impl Quorum {
         let mut verdict = Verdict::new(Instant::now());
         let mut unready: Option<ReadyGuard> = None;
         while shutdown.unless_requested(looks.tick()).await.is_some() {
-            let has_leader = self.store.status().await.is_ok_and(|status| status.leader != 0);
+            let has_leader = self.store.leadership() != Leadership::Nowhere;
             let follows = verdict.judge(Instant::now(), has_leader);
             if !follows {
                 self.send_agents_elsewhere();

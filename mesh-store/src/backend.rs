@@ -108,9 +108,8 @@ pub trait Store: Send + Sync + 'static {
     /// The newest revision that this replica has applied.
     fn revision(&self) -> i64;
 
-    /// Whether this process is the replica that leads the store; `None` where the store's replicas are other processes.
-    /// As last heard: another replica may lead already.
-    fn is_leader(&self) -> Option<bool>;
+    /// Who leads the store, as last heard: another replica may lead already. Cheap, and never waits.
+    fn leadership(&self) -> Leadership;
 
     /// The store's own number: never 0, the same on all replicas, and the same for the life of the data. A client that
     /// sees it change must forget what it read.
@@ -121,6 +120,18 @@ pub trait Store: Send + Sync + 'static {
 
 fn not_served<T: Send + 'static>(what: &'static str) -> BoxFuture<'static, Result<T>> {
     Box::pin(std::future::ready(Err(Error::NotServed { what })))
+}
+
+/// Where the leader of a store is, seen from this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// This process is the replica that leads.
+    Here,
+    Elsewhere,
+    /// There is none, or none is heard of.
+    Nowhere,
+    /// The store's replicas are other processes, and find one among themselves.
+    Outside,
 }
 
 /// Who answers.

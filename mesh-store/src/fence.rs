@@ -10,11 +10,13 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
 };
 
-use crate::backend::{Error, Identity, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher};
+use crate::backend::{
+    Backup, Error, Identity, Leadership, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher,
+};
 
 /// Refuses writes with [`Error::Fenced`] unless `key` is still the one that was created at `create_revision`.
 pub struct Fenced {
@@ -111,6 +113,22 @@ impl Store for Fenced {
         self.inner.status()
     }
 
+    fn alarms(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Alarm>>> {
+        self.inner.alarms(linearizable)
+    }
+
+    fn set_alarm(&self, action: AlarmAction, alarm: Alarm) -> BoxFuture<'_, Result<Option<Alarm>>> {
+        self.inner.set_alarm(action, alarm)
+    }
+
+    fn hash_kv(&self, revision: i64) -> BoxFuture<'_, Result<HashKv>> {
+        self.inner.hash_kv(revision)
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<Backup>> {
+        self.inner.backup()
+    }
+
     fn members(&self, linearizable: bool) -> BoxFuture<'_, Result<Vec<Member>>> {
         self.inner.members(linearizable)
     }
@@ -143,7 +161,7 @@ impl Store for Fenced {
         self.inner.revision()
     }
 
-    fn is_leader(&self) -> Option<bool> {
-        self.inner.is_leader()
+    fn leadership(&self) -> Leadership {
+        self.inner.leadership()
     }
 }

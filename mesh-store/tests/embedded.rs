@@ -5,6 +5,8 @@
 
 #[path = "embedded/backup.rs"]
 mod backup;
+#[path = "shared/watching.rs"]
+mod watching;
 
 use std::any::Any;
 use std::io;
@@ -13,13 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mesh_store::backend::{Error, Member, MemberError, WatchRequest, WatchUpdate, Watcher};
+use mesh_store::backend::{Error, Leadership, Member, MemberError, WatchRequest, WatchUpdate, Watcher};
 use mesh_store::mvcc::{
-    AlarmAction, Compare, DeleteRangeRequest, Event, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
+    AlarmAction, Compare, DeleteRangeRequest, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
 };
 use mesh_store::{
     Disk, DiskFile, Embedded, Fenced, LogStoreError, Metrics, OpenError, Options, RealDisk, Retention, Store,
 };
+
+use crate::watching::{events_until, next};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -43,28 +47,6 @@ async fn open(options: Options) -> Arc<Embedded> {
 
 async fn put(store: &Embedded, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) -> i64 {
     store.put(PutRequest::new(key, value)).await.unwrap().revision
-}
-
-async fn next(watcher: &mut Watcher) -> WatchUpdate {
-    tokio::time::timeout(DEADLINE, watcher.next()).await.expect("an update in time").expect("the watch goes on")
-}
-
-/// Collects events until one has this revision.
-async fn events_until(watcher: &mut Watcher, revision: i64) -> Vec<Event> {
-    let mut events = Vec::new();
-    loop {
-        match next(watcher).await {
-            WatchUpdate::Events(batch) => {
-                assert!(batch.events.iter().all(|event| event.kv.mod_revision <= batch.revision));
-                events.extend(batch.events);
-                if batch.revision >= revision {
-                    return events;
-                }
-            }
-            WatchUpdate::Progress { .. } => {}
-            WatchUpdate::Compacted { compact_revision } => panic!("compacted at {compact_revision}"),
-        }
-    }
 }
 
 async fn wait_for(mut condition: impl AsyncFnMut() -> bool, what: &str) {
@@ -341,6 +323,7 @@ async fn a_lease_ends_unless_it_is_kept_alive() {
     let WatchUpdate::Events(batch) = next(&mut watcher).await else { panic!() };
     assert_eq!(batch.events[0].kv.key, "kept");
     assert!(matches!(store.lease_keep_alive(12).await, Err(Error::Refused(_))));
+    assert_eq!(store.leadership(), Leadership::Here, "a group of one leads, however long nothing happens");
     store.shutdown().await;
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use certs::{Authorities, ChannelOptions, ClientTls, LiveLeaf, Trust, channel};
+use federation::peer::server_name;
 use futures::future::BoxFuture;
 use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
@@ -15,6 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use super::AdminApi;
+use crate::callers::Asker;
 
 /// A role finds its next holder well within this, when its holder was killed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,8 +37,7 @@ impl Others {
         authorities: &Authorities,
         leaf: &Arc<LiveLeaf>,
     ) -> Result<Self, certs::client::Error> {
-        let server_name = format!("{own}.mesh.isthmus.io");
-        let tls = ClientTls::new(&Trust::Bundle(authorities.own_bundle()), Some(leaf), &server_name)?;
+        let tls = ClientTls::new(&Trust::Bundle(authorities.own_bundle()), Some(leaf), &server_name(own))?;
         let options = ChannelOptions { connect_timeout: Duration::from_secs(1), ..ChannelOptions::default() };
         let client = |(id, endpoint): (&u64, &String)| {
             (*id, AdminClient::new(channel(std::slice::from_ref(endpoint), &tls, &options)))
@@ -70,12 +71,16 @@ impl Others {
 }
 
 impl AdminApi {
-    /// The holder's answer to `ask`; `None` when this replica is the holder. While a role has no holder the question waits,
-    /// a few seconds at most.
-    pub(super) async fn ask_holder<T>(
+    /// The holder's answer to `ask`; `None` when this replica is the holder and answers itself. While a role has no holder a
+    /// person's question waits, a few seconds at most; another replica's is never passed on.
+    pub(super) async fn from_holder<T>(
         &self,
+        asker: Asker,
         ask: impl Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<Response<T>, Status>> + Send,
     ) -> Result<Option<Response<T>>, Status> {
+        if asker == Asker::Replica {
+            return if self.controller.is_serving() { Ok(None) } else { Err(self.no_holder("not this one")) };
+        }
         let asked = Instant::now();
         let mut last = "none is elected".to_owned();
         while asked.elapsed() < PATIENCE {
@@ -95,11 +100,6 @@ impl AdminApi {
             tokio::time::sleep(PAUSE).await;
         }
         Err(self.no_holder(&last))
-    }
-
-    /// A replica asks this one as the holder. It must not ask any further.
-    pub(super) fn require_holder(&self) -> Result<(), Status> {
-        if self.controller.is_serving() { Ok(()) } else { Err(self.no_holder("not this one")) }
     }
 
     fn no_holder(&self, last: &str) -> Status {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use certs::{Authorities, ChannelOptions, ClientTls, LiveLeaf, Role, Trust, channel};
+use federation::peer::server_name;
 use mesh_runtime::{OnExit, Shutdown, TaskSet};
 use mesh_store::backend::Member;
 use mesh_store::mvcc::Quota;
@@ -105,7 +106,7 @@ fn transport(
     authorities: &Authorities,
     leaf: &Arc<LiveLeaf>,
 ) -> Result<GrpcTransport, certs::client::Error> {
-    let server_name = format!("{}.mesh.isthmus.io", config.cluster);
+    let server_name = server_name(&config.cluster);
     let tls = ClientTls::new(&Trust::Bundle(authorities.own_bundle()), Some(leaf), &server_name)?;
     let options = ChannelOptions {
         connect_timeout: Duration::from_secs(1),

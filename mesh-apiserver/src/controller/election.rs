@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mesh_runtime::{ErrorChain, ReadyGuard};
 use mesh_store::Store;
-use mesh_store::backend::{Error, WatchRequest, WatchUpdate, Watcher};
+use mesh_store::backend::{Error, Leadership, WatchRequest, WatchUpdate, Watcher};
 use mesh_store::mvcc::{Compare, EventKind, KeyValue, LeaseId, PutRequest, RangeRequest, TxnOp, TxnRequest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -60,14 +60,14 @@ impl Election {
     /// Resolves when the role is this replica's. `ready` is dropped when another one holds it meanwhile.
     pub async fn campaign(&self, ready: &mut Option<ReadyGuard>) -> Result<Held, Error> {
         loop {
-            let leads = self.store.is_leader();
+            let leader = self.store.leadership();
             let found = self.store.range(RangeRequest::get(self.key.clone())).await?;
             let (revision, kv) = (found.revision, found.kvs.into_iter().next());
             let holder = kv.as_ref().and_then(decode);
             let is_leftover = holder.as_ref().is_none_or(|holder| holder.replica == self.own.replica);
             match kv {
                 // The replica that leads the store takes the role; the others stand back for it.
-                _ if leads == Some(false) => {
+                _ if matches!(leader, Leadership::Elsewhere | Leadership::Nowhere) => {
                     if holder.is_some() {
                         *ready = None;
                     }
@@ -80,7 +80,7 @@ impl Election {
                     }
                 }
                 // A former life of this replica cannot be holding it any more.
-                Some(kv) if is_leftover || leads == Some(true) => self.remove(&kv).await?,
+                Some(kv) if is_leftover || leader == Leadership::Here => self.remove(&kv).await?,
                 Some(_) => {
                     *ready = None;
                     self.seen.send_replace(holder);
@@ -152,7 +152,7 @@ impl Election {
                     Some(WatchUpdate::Progress { .. }) => {}
                     Some(WatchUpdate::Events(_) | WatchUpdate::Compacted { .. }) | None => return Ok(()),
                 },
-                _ = look.tick() => if self.store.is_leader() == Some(true) {
+                _ = look.tick() => if self.store.leadership() == Leadership::Here {
                     return Ok(());
                 },
             }

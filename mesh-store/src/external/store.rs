@@ -13,7 +13,7 @@ use mesh_store_mvcc::{
 
 use super::{External, convert, errors};
 use crate::backend::{
-    Backup, Class, Error, Identity, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher,
+    Backup, Class, Error, Identity, Leadership, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher,
 };
 
 /// etcd itself gives up after 7 s.
@@ -370,7 +370,7 @@ impl Store for External {
         self.seen.revision()
     }
 
-    fn is_leader(&self) -> Option<bool> {
-        None
+    fn leadership(&self) -> Leadership {
+        Leadership::Outside
     }
 }

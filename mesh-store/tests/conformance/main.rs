@@ -7,6 +7,8 @@
 mod external;
 mod memory;
 mod rules;
+#[path = "../shared/watching.rs"]
+mod watching;
 
 use std::sync::Arc;
 

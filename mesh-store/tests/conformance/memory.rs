@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, ready};
 use futures::stream::{self, StreamExt as _};
 use mesh_store::Store;
 use mesh_store::backend::{
-    Backup, BackupChunk, Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, WatchBatch,
+    Backup, BackupChunk, Error, Identity, Leadership, LeaseTimeToLive, Member, MemberError, Result, Status, WatchBatch,
     WatchControl, WatchRequest, WatchUpdate, Watcher,
 };
 use mesh_store::mvcc::{
@@ -237,8 +237,8 @@ impl Store for Memory {
         self.0.inner.lock().state.revision()
     }
 
-    fn is_leader(&self) -> Option<bool> {
-        None
+    fn leadership(&self) -> Leadership {
+        Leadership::Outside
     }
 }
 

@@ -13,8 +13,10 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store::Store;
-use mesh_store::backend::{Error, WatchUpdate, Watcher};
-use mesh_store::mvcc::{Error as Refusal, Event, PutRequest};
+use mesh_store::backend::Error;
+use mesh_store::mvcc::{Error as Refusal, PutRequest};
+
+use crate::watching::{events_until, next};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -87,27 +89,5 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> Refusal {
     match result.unwrap_err() {
         Error::Refused(refusal) => refusal,
         other => panic!("not a refusal: {other}"),
-    }
-}
-
-async fn next(watcher: &mut Watcher) -> WatchUpdate {
-    tokio::time::timeout(DEADLINE, watcher.next()).await.expect("an update in time").expect("the watch goes on")
-}
-
-/// All events up to one of this revision.
-async fn events_until(watcher: &mut Watcher, revision: i64) -> Vec<Event> {
-    let mut events = Vec::new();
-    loop {
-        match next(watcher).await {
-            WatchUpdate::Events(batch) => {
-                assert!(batch.events.iter().all(|event| event.kv.mod_revision <= batch.revision));
-                events.extend(batch.events);
-                if batch.revision >= revision {
-                    return events;
-                }
-            }
-            WatchUpdate::Progress { .. } => {}
-            WatchUpdate::Compacted { compact_revision } => panic!("compacted at {compact_revision}"),
-        }
     }
 }

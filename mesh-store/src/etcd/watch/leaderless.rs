@@ -8,12 +8,12 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::backend::{Error, Store};
+use crate::backend::{Error, Leadership, Store};
 
 /// How often it is looked whether there is a leader.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looks in a row without a leader, as etcd counts three election timeouts: an election is no reason to move.
-const LOOKS: u32 = 12;
+const LOOKS: u32 = 6;
 
 /// Whether the client asked for it, as etcd's clients do with `WithRequireLeader`.
 pub(super) fn is_required(metadata: &MetadataMap) -> bool {
@@ -26,8 +26,7 @@ pub(super) async fn lost(store: Arc<dyn Store>) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     while missing < LOOKS {
         looks.tick().await;
-        let has_leader = store.status().await.is_ok_and(|status| status.leader != 0);
-        missing = if has_leader { 0 } else { missing + 1 };
+        missing = if store.leadership() == Leadership::Nowhere { missing + 1 } else { 0 };
     }
 }
 

@@ -10,7 +10,7 @@ use openraft::ServerState;
 
 use super::Embedded;
 use crate::backend::{
-    Backup, Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, Store, WatchRequest, Watcher,
+    self, Backup, Error, Identity, LeaseTimeToLive, Member, MemberError, Result, Status, Store, WatchRequest, Watcher,
 };
 use crate::raft::rpc::MemberChange;
 use crate::raft::watch;
@@ -285,7 +285,13 @@ impl Store for Embedded {
         self.replica.revision()
     }
 
-    fn is_leader(&self) -> Option<bool> {
-        Some(self.leadership.term() != 0)
+    fn leadership(&self) -> backend::Leadership {
+        if self.raft.metrics().borrow().current_leader.is_none() || !self.election.hears_leader() {
+            backend::Leadership::Nowhere
+        } else if self.leadership.term() != 0 {
+            backend::Leadership::Here
+        } else {
+            backend::Leadership::Elsewhere
+        }
     }
 }
