@@ -152,7 +152,7 @@ impl Election {
 
 fn turn(timing: &Timing, voters: usize, rank: usize, random: &mut StdRng) -> Duration {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let part = (timing.election_max - timing.election_min) / count(voters.max(1));
+    let part = timing.election_max.saturating_sub(timing.election_min) / count(voters.max(1));
     timing.election_min + part * count(rank) + random.random_range(Duration::ZERO..=part / 2)
 }
 
