@@ -84,7 +84,7 @@ impl Admin for AdminApi {
         let asker = self.admit_replicas_too(&request)?;
         let ask =
             |mut holder: AdminClient<Channel>| async move { holder.get_status(v1::GetStatusRequest {}).await }.boxed();
-        if let Some(answer) = self.from_holder(asker, ask).await? {
+        if let Some(answer) = self.holders_answer(asker, ask).await? {
             return Ok(answer);
         }
         self.status().await.map(Response::new)
@@ -138,7 +138,7 @@ impl Admin for AdminApi {
         let asker = self.admit_replicas_too(&request)?;
         let ask =
             |mut holder: AdminClient<Channel>| async move { holder.list_peers(v1::ListPeersRequest {}).await }.boxed();
-        if let Some(answer) = self.from_holder(asker, ask).await? {
+        if let Some(answer) = self.holders_answer(asker, ask).await? {
             return Ok(answer);
         }
         Ok(Response::new(v1::ListPeersResponse { peers: self.controller.peers().await }))
@@ -155,7 +155,7 @@ impl Admin for AdminApi {
             let wanted = wanted.clone();
             async move { holder.list_services(wanted).await }.boxed()
         };
-        if let Some(answer) = self.from_holder(asker, ask).await? {
+        if let Some(answer) = self.holders_answer(asker, ask).await? {
             return Ok(answer);
         }
         Ok(Response::new(self.services(&request)))

@@ -17,7 +17,7 @@ use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
 
 use self::replicas::ReplicaArgs;
-pub use self::replicas::{Replicas, endpoint};
+pub use self::replicas::{Replicas, endpoint, is_host};
 use self::store::StoreArgs;
 pub use self::store::{ExternalStore, StoreChoice, StoreTls};
 

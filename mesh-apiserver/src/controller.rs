@@ -81,7 +81,7 @@ impl Controller {
             match self.election.campaign(&mut self.ready).await {
                 Ok(held) => return held,
                 Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), "the store does not answer a candidate, trying again")
+                    tracing::warn!(error = %ErrorChain(&error), "the store does not answer a candidate, trying again");
                 }
             }
             tokio::time::sleep(election::RETRY).await;

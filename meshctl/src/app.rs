@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::args::store::{Check, Snapshot, Store};
+use crate::args::store::{Check, Members, Snapshot, Store};
 use crate::args::{Args, Bpf, Token, Verb};
 use crate::config::{Config, Context};
 use crate::exit::Exit;
@@ -95,7 +95,8 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
             Verb::Token(Token::Create(create)) => verb::token::create(run, &create).await,
             Verb::Store(store) => match store {
                 Store::Status => verb::store::status::run(run).await,
-                Store::Members => verb::store::members::run(run).await,
+                Store::Members(Members { change: None }) => verb::store::members::run(run).await,
+                Store::Members(Members { change: Some(change) }) => verb::store::members::change(run, &change).await,
                 Store::Check(Check { file: Some(file) }) => verb::store::check::file(run.output, &file),
                 Store::Check(Check { file: None }) => verb::store::check::run(run).await,
                 Store::Compact(compact) => verb::store::compact::run(run, &compact).await,

@@ -73,7 +73,7 @@ impl Others {
 impl AdminApi {
     /// The holder's answer to `ask`; `None` when this replica is the holder and answers itself. While a role has no holder a
     /// person's question waits, a few seconds at most; another replica's is never passed on.
-    pub(super) async fn from_holder<T>(
+    pub(super) async fn holders_answer<T>(
         &self,
         asker: Asker,
         ask: impl Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<Response<T>, Status>> + Send,

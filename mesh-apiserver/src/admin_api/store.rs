@@ -4,17 +4,54 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use mesh_proto::v1;
 use mesh_proto::v1::store_admin_server::StoreAdmin;
-use mesh_store::backend::{Class, Error};
+use mesh_store::backend::{Class, Error, Member};
 use mesh_store::mvcc::AlarmKind;
 use tonic::{Request, Response, Status};
 
 use super::AdminApi;
 use crate::agent_api::unavailable;
+use crate::args::{endpoint, is_host};
 
 fn refused(error: &Error) -> Status {
     match error.class() {
         Class::Invalid => Status::failed_precondition(error.to_string()),
         Class::Retryable | Class::Fatal => unavailable(error),
+    }
+}
+
+fn shown(member: Member) -> v1::StoreMember {
+    v1::StoreMember {
+        id: member.id,
+        name: member.name,
+        peer_urls: member.peer_urls,
+        client_urls: member.client_urls,
+        is_learner: member.is_learner,
+    }
+}
+
+/// The URL with another host in the place of its own.
+fn elsewhere(url: &str, host: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (_, port) = rest.rsplit_once(':')?;
+    Some(format!("{scheme}://{}", endpoint(host, port.parse().ok()?)))
+}
+
+impl AdminApi {
+    /// A replica at `host` with the ports of this one.
+    async fn member_like_this(&self, id: u64, host: &str) -> Result<Member, Error> {
+        let own = self.store.identity().member_id;
+        let members = self.store.members(false).await?;
+        let urls = |of: fn(&Member) -> &[String]| {
+            let urls = members.iter().find(|member| member.id == own).map_or(&[][..], of);
+            urls.iter().filter_map(|url| elsewhere(url, host)).collect()
+        };
+        Ok(Member {
+            id,
+            name: format!("{}-{id}", self.cluster),
+            peer_urls: urls(|member| &member.peer_urls),
+            client_urls: urls(|member| &member.client_urls),
+            is_learner: false,
+        })
     }
 }
 
@@ -42,16 +79,7 @@ impl StoreAdmin for AdminApi {
             db_size: status.db_size,
             db_size_in_use: status.db_size_in_use,
             is_learner: status.is_learner,
-            members: members
-                .into_iter()
-                .map(|member| v1::StoreMember {
-                    id: member.id,
-                    name: member.name,
-                    peer_urls: member.peer_urls,
-                    client_urls: member.client_urls,
-                    is_learner: member.is_learner,
-                })
-                .collect(),
+            members: members.into_iter().map(shown).collect(),
             alarms: alarms
                 .into_iter()
                 .map(|alarm| v1::StoreAlarm {
@@ -87,6 +115,34 @@ impl StoreAdmin for AdminApi {
         let compact_revision = request.into_inner().revision;
         let revision = self.store.compact(compact_revision).await.map_err(|error| refused(&error))?;
         Ok(Response::new(v1::CompactStoreResponse { revision, compact_revision }))
+    }
+
+    async fn add_store_member(
+        &self,
+        request: Request<v1::AddStoreMemberRequest>,
+    ) -> Result<Response<v1::StoreMembersResponse>, Status> {
+        self.admit(&request)?;
+        let v1::AddStoreMemberRequest { id, host } = request.into_inner();
+        if id == 0 || !is_host(&host) {
+            return Err(Status::invalid_argument(format!("{id}={host:?} is not ID=HOST, such as 4=10.0.0.4")));
+        }
+        let member = self.member_like_this(id, &host).await.map_err(|error| refused(&error))?;
+        self.store.member_add(member).await.map_err(|error| refused(&error))?;
+        // This replica may not have applied the change yet.
+        let members = self.store.members(true).await.map_err(|error| refused(&error))?;
+        tracing::info!(member = id, host, "a replica was added to the store: start it with --replica-join");
+        Ok(Response::new(v1::StoreMembersResponse { members: members.into_iter().map(shown).collect() }))
+    }
+
+    async fn remove_store_member(
+        &self,
+        request: Request<v1::RemoveStoreMemberRequest>,
+    ) -> Result<Response<v1::StoreMembersResponse>, Status> {
+        self.admit(&request)?;
+        let id = request.into_inner().id;
+        let members = self.store.member_remove(id).await.map_err(|error| refused(&error))?;
+        tracing::info!(member = id, "a replica was removed from the store");
+        Ok(Response::new(v1::StoreMembersResponse { members: members.into_iter().map(shown).collect() }))
     }
 
     async fn save_snapshot(

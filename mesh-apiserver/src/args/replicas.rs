@@ -95,7 +95,7 @@ impl ReplicaArgs {
 }
 
 /// A DNS name or an IP address, without a port.
-fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.chars().all(is_name))
 }

@@ -34,7 +34,7 @@ impl Server {
         Self::start_with(name, id, Vec::new()).await
     }
 
-    /// The same with further flags.
+    /// The same with further flags, which go before the usual ones of their names.
     pub(crate) async fn start_with(name: &str, id: u32, more_flags: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         std::fs::create_dir(dir.path().join("manifests")).expect("a fresh folder");
@@ -177,7 +177,10 @@ async fn admin_channel(path: PathBuf) -> Option<Channel> {
 
 async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) -> App {
     let program = std::iter::once("mesh-apiserver".to_owned());
-    let flags = program.chain(flags(name, id, dir)).chain(more.iter().cloned());
+    let name_of = |flag: &str| flag.split('=').next().map(str::to_owned);
+    let mut usual = flags(name, id, dir);
+    usual.retain(|flag| more.iter().all(|other| name_of(other) != name_of(flag)));
+    let flags = program.chain(usual).chain(more.iter().cloned());
     let config = Args::try_parse_from(flags).expect("known flags").check().expect("good settings");
     let started = Instant::now();
     loop {

@@ -10,6 +10,7 @@ mod frames;
 mod harness;
 mod kill;
 mod manifests;
+mod members;
 mod peers;
 mod restart;
 mod store;

@@ -8,8 +8,8 @@ use clap::{Args as ClapArgs, Subcommand};
 pub(crate) enum Store {
     /// Every replica's store: role, revision, size, alarms; exit 2 when something is not well
     Status,
-    /// Who keeps the store
-    Members,
+    /// Who keeps the store; add a replica, remove one
+    Members(Members),
     /// Do all replicas hold the same? With FILE: is a snapshot whole?
     Check(Check),
     /// Forget history; the present stays
@@ -17,6 +17,43 @@ pub(crate) enum Store {
     /// The whole store as a file, and back
     #[command(subcommand)]
     Snapshot(Snapshot),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Members {
+    #[command(subcommand)]
+    pub(crate) change: Option<MembersChange>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MembersChange {
+    /// Add a replica to one cluster (-c); then start it empty, with --replica-join
+    ///
+    /// It only listens until it has caught up; then it counts, by itself. To replace a replica whose data is lost, remove it and
+    /// add the new one under an id that none had before.
+    Add {
+        /// The new replica's id and the host at which the others reach it
+        #[arg(value_name = "ID=HOST", value_parser = id_and_host)]
+        replica: (u64, String),
+    },
+    /// Remove a replica from one cluster (-c); then stop it and delete its state folder
+    Remove {
+        /// Its id, as `meshctl store members` shows it: hexadecimal, as with etcdctl
+        #[arg(value_parser = member_id)]
+        id: u64,
+    },
+}
+
+fn id_and_host(text: &str) -> Result<(u64, String), String> {
+    let parts = text.split_once('=').filter(|(_, host)| !host.is_empty());
+    let (id, host) = parts.ok_or("it is not ID=HOST, such as 4=10.0.0.4")?;
+    let id = id.parse().ok().filter(|id| *id != 0).ok_or_else(|| format!("{id:?} is not a number from 1"))?;
+    Ok((id, host.to_owned()))
+}
+
+/// Shown in hexadecimal everywhere, as etcdctl does.
+fn member_id(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is not a member's id: see `meshctl store members`"))
 }
 
 #[derive(Debug, ClapArgs)]

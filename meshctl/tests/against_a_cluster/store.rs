@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use mesh_proto::v1;
 use mesh_proto::v1::store_admin_server::StoreAdmin;
+use mesh_store::backend::Member;
 use mesh_store::mvcc::{KeyRange, PutRequest, RangeRequest};
 use mesh_store::{Embedded, Metrics, Options, Store};
 use serde_json::Value;
@@ -87,6 +88,24 @@ impl StoreAdmin for Server {
         Ok(Response::new(v1::CompactStoreResponse { revision, compact_revision }))
     }
 
+    async fn add_store_member(
+        &self,
+        request: Request<v1::AddStoreMemberRequest>,
+    ) -> Result<Response<v1::StoreMembersResponse>, Status> {
+        let v1::AddStoreMemberRequest { id, host } = request.into_inner();
+        let member = Member { id, name: host, ..Member::default() };
+        self.store().await.member_add(member).await.map_err(|error| refused(&error))?;
+        Err(Status::internal("a store of its own has no way to others"))
+    }
+
+    async fn remove_store_member(
+        &self,
+        request: Request<v1::RemoveStoreMemberRequest>,
+    ) -> Result<Response<v1::StoreMembersResponse>, Status> {
+        self.store().await.member_remove(request.get_ref().id).await.map_err(|error| refused(&error))?;
+        Err(Status::internal("the last member cannot go"))
+    }
+
     async fn save_snapshot(
         &self,
         _: Request<v1::SaveSnapshotRequest>,
@@ -121,6 +140,24 @@ fn store_status_members_and_check_show_every_replica() {
     let degraded = mesh.run(&["store", "status"]);
     assert_eq!(degraded.code, 2);
     assert!(degraded.stdout.contains("cluster-a") && degraded.stderr.contains("meshctl: cluster-z: cannot reach it"));
+}
+
+#[test]
+fn store_members_refuses_what_cannot_be_and_says_why() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
+    let mesh = Mesh::new(&[&a, &b]);
+    for (change, code, part) in [
+        (&["add", "4=10.0.0.4"][..], 64, "it is for one cluster"),
+        (&["add", "10.0.0.4", "-c", "cluster-a"], 64, "it is not ID=HOST, such as 4=10.0.0.4"),
+        (&["add", "0=10.0.0.4", "-c", "cluster-a"], 64, "\"0\" is not a number from 1"),
+        (&["add", "4=10.0.0.4", "-c", "cluster-a"], 65, "was started alone and has no way to others"),
+        (&["remove", "xyz", "-c", "cluster-a"], 64, "\"xyz\" is not a member's id"),
+        (&["remove", "99", "-c", "cluster-a"], 65, "etcdserver: member not found"),
+    ] {
+        let refused = mesh.run(&[&["store", "members"], change].concat());
+        assert_eq!(refused.code, code, "{change:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(part), "{change:?}: {part}\nis not in\n{}", refused.stderr);
+    }
 }
 
 #[test]

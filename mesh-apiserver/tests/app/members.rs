@@ -1,0 +1,130 @@
+//! Replicas of a cluster's API server that come and go, as `meshctl store members` makes them.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mesh_proto::v1;
+use tokio::task::JoinSet;
+
+use crate::harness::{Server, until};
+
+/// Ports that nobody has on any of the replicas' hosts: one for Raft, one for clients.
+fn free_ports(hosts: &[String]) -> (u16, u16) {
+    loop {
+        let [raft, etcd] = [(); 2].map(|()| {
+            let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            probe.local_addr().expect("it is bound").port()
+        });
+        let is_free = |port| hosts.iter().all(|host| TcpListener::bind((host.as_str(), port)).is_ok());
+        if raft != etcd && is_free(raft) && is_free(etcd) {
+            return (raft, etcd);
+        }
+    }
+}
+
+fn host(id: u64) -> String {
+    format!("127.0.0.{id}")
+}
+
+struct Plan {
+    ca: tempfile::TempDir,
+    raft: u16,
+    etcd: u16,
+}
+
+impl Plan {
+    /// Replica `own` of those that it is told of.
+    async fn start(&self, own: u64, replicas: [u64; 3], more: &[&str]) -> Server {
+        let list = replicas.map(|id| format!("{id}={}", host(id)));
+        let mut flags = vec![
+            format!("--ca-dir={}", self.ca.path().display()),
+            format!("--replica-id={own}"),
+            format!("--replica={}", list.join(",")),
+            format!("--listen-raft={}:{}", host(own), self.raft),
+            format!("--listen-etcd={}:{}", host(own), self.etcd),
+        ];
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        Server::start_with("east", 1, flags).await
+    }
+}
+
+async fn members(server: &Server) -> v1::GetStoreResponse {
+    server.store_admin().await.get_store(v1::GetStoreRequest {}).await.expect("the store is shown").into_inner()
+}
+
+/// Puts one key after another; returns how many, and what failed.
+async fn write(mut client: etcd_client::Client, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
+    let (mut written, mut failures) = (0, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        match client.put(format!("test/{written}"), "value", None).await {
+            Ok(_) => written += 1,
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    (written, failures)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leading_replica_is_replaced_while_every_write_succeeds() {
+    let hosts: Vec<String> = (1..=4).map(host).collect();
+    let (raft, etcd) = free_ports(&hosts);
+    let plan = Plan { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd };
+    let old = [1, 2, 3];
+    let (first, second, third) =
+        tokio::join!(plan.start(1, old, &[]), plan.start(2, old, &[]), plan.start(3, old, &[]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    writers.spawn(write(second.etcd(&second.admin_leaf()).await, Arc::clone(&stop)));
+
+    let mut admin = second.store_admin().await;
+    let request = v1::AddStoreMemberRequest { id: 4, host: host(4) };
+    let added = admin.add_store_member(request.clone()).await.expect("a fourth member").into_inner().members;
+    let fourth = added.iter().find(|member| member.id == 4).expect("it is one of them");
+    assert_eq!((&fourth.name[..], fourth.is_learner), ("east-4", true));
+    assert_eq!(fourth.peer_urls, [format!("https://127.0.0.4:{raft}")]);
+    let again = admin.add_store_member(request).await.expect_err("it is there already");
+    assert!(again.message().contains("member ID already exist"), "{again}");
+
+    let fourth = plan.start(4, [2, 3, 4], &["--replica-join"]).await;
+    until("a vote for the new replica", || async {
+        members(&fourth).await.members.iter().any(|member| member.id == 4 && !member.is_learner).then_some(())
+    })
+    .await;
+    let leader = members(&second).await.leader;
+    let (leaving, staying) = [first, second, third]
+        .into_iter()
+        .partition::<Vec<_>, _>(|server| server.more_flags.contains(&format!("--replica-id={leader}")));
+    let mut admin = fourth.store_admin().await;
+    let request = v1::RemoveStoreMemberRequest { id: leader };
+    let left = admin.remove_store_member(request).await.expect("the leader may leave").into_inner().members;
+    let left: BTreeSet<u64> = left.iter().map(|member| member.id).collect();
+    assert_eq!(left, (1..=4).filter(|id| *id != leader).collect());
+    // The writer is a client of replica 2: it writes for as long as that one belongs to the group.
+    stop.store(true, Ordering::Relaxed);
+    let (written, failures) = writers.join_next().await.expect("one was started").expect("the writer goes on");
+    assert!(written > 0);
+    assert_eq!(failures, [""; 0], "of {written} writes");
+    for server in leaving {
+        server.app.stop().await;
+    }
+
+    let mut client = fourth.etcd(&fourth.admin_leaf()).await;
+    client.put("test/last", "value", None).await.expect("the new group takes writes");
+    let options = etcd_client::GetOptions::new().with_prefix().with_count_only();
+    let found = client.get("test/", Some(options)).await.expect("the new group reads").count();
+    assert_eq!(usize::try_from(found).expect("a count"), written + 1);
+    let revision = members(&fourth).await.revision;
+    let mut hashes = BTreeSet::new();
+    for server in staying.iter().chain([&fourth]) {
+        until("the last revision", || async { (members(server).await.revision >= revision).then_some(()) }).await;
+        let request = v1::CheckStoreRequest { revision };
+        let hash = server.store_admin().await.check_store(request).await.expect("a hash").into_inner();
+        hashes.insert(hash.hash);
+    }
+    assert_eq!(hashes.len(), 1, "all replicas hold the same");
+    for server in staying.into_iter().chain([fourth]) {
+        server.app.stop().await;
+    }
+}
