@@ -151,7 +151,7 @@ fn store_members_refuses_what_cannot_be_and_says_why() {
         (&["add", "10.0.0.4", "-c", "cluster-a"], 64, "it is not ID=HOST, such as 4=10.0.0.4"),
         (&["add", "0=10.0.0.4", "-c", "cluster-a"], 64, "\"0\" is not a number from 1"),
         (&["add", "4=10.0.0.4", "-c", "cluster-a"], 65, "was started alone and has no way to others"),
-        (&["remove", "xyz", "-c", "cluster-a"], 64, "\"xyz\" is not a member's id"),
+        (&["remove", "xyz", "-c", "cluster-a"], 64, "\"xyz\" is not a member's id (invalid digit"),
         (&["remove", "99", "-c", "cluster-a"], 65, "etcdserver: member not found"),
     ] {
         let refused = mesh.run(&[&["store", "members"], change].concat());
