@@ -53,7 +53,8 @@ fn id_and_host(text: &str) -> Result<(u64, String), String> {
 
 /// Shown in hexadecimal everywhere, as etcdctl does.
 fn member_id(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|e| format!("{text:?} is not a member's id ({e}): see `meshctl store members`"))
+    u64::from_str_radix(text, 16)
+        .map_err(|e| format!("{text:?} is not a member's id ({e}): see `meshctl store members`"))
 }
 
 #[derive(Debug, ClapArgs)]
