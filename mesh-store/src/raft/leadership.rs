@@ -5,6 +5,7 @@
 //! shorten one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_store_mvcc::{Command, LeaseId};
 use openraft::ServerState;
@@ -12,11 +13,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::intake::Intake;
+use super::lease_clock::Renewal;
 use super::peers::Peers;
 use super::read_index::ReadIndex;
 use super::replica::Replica;
 use super::rpc::Refusal;
 use super::types::{Content, Origin, Part, Proposal, Raft, RaftMetrics};
+
+/// How long a question about a lease that has ended waits for its revocation; then it is to be asked again.
+const REVOCATION_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Leadership {
@@ -100,26 +105,39 @@ impl Leadership {
     }
 
     /// Starts a lease's time anew; `None` if there is no such lease. The leader only.
+    ///
+    /// Of a lease whose time is over nothing is said until its end is in the log: if this replica loses its leadership
+    /// before, the lease lives on under the next leader. etcd waits there, too.
     pub(crate) async fn renew(&self, id: LeaseId) -> Result<Option<i64>, Refusal> {
         // Whoever else might lead by now started its clocks after this question was answered, or before it was asked.
-        self.reach().await?;
-        Ok(self.replica.leases.renew(id))
+        let term = self.reach().await?;
+        match self.replica.leases.renew(id) {
+            Renewal::Renewed(ttl) => return Ok(Some(ttl)),
+            Renewal::Unknown => return Ok(None),
+            Renewal::Ended => {}
+        }
+        let mut terms = self.term.subscribe();
+        tokio::select! {
+            () = self.replica.lease_is_gone(id) => Ok(None),
+            _ = terms.wait_for(|now| *now != term) => Err(Refusal::NotLeader),
+            () = tokio::time::sleep(REVOCATION_PATIENCE) => Err(Refusal::NotLeader),
+        }
     }
 
     /// How long a lease still lives. The leader only.
-    pub(crate) async fn time_left(&self, id: LeaseId) -> Result<std::time::Duration, Refusal> {
+    pub(crate) async fn time_left(&self, id: LeaseId) -> Result<Duration, Refusal> {
         self.reach().await?;
         Ok(self.replica.leases.remaining(id).unwrap_or_default())
     }
 
-    /// Sees to it that this replica leads, keeps the leases, and knows what was acknowledged before.
-    async fn reach(&self) -> Result<(), Refusal> {
+    /// Sees to it that this replica leads, keeps the leases, and knows what was acknowledged before. Returns its term.
+    async fn reach(&self) -> Result<u64, Refusal> {
         let term = self.term();
         if term == 0 {
             return Err(Refusal::NotLeader);
         }
         let index = self.reads.ask().await?;
         self.replica.applied(index).await;
-        if self.term() == term { Ok(()) } else { Err(Refusal::NotLeader) }
+        if self.term() == term { Ok(term) } else { Err(Refusal::NotLeader) }
     }
 }

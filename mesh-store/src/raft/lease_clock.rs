@@ -16,6 +16,16 @@ pub(crate) struct LeaseClock {
     changed: Notify,
 }
 
+/// What came of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// The lease has its full time again: seconds.
+    Renewed(i64),
+    /// Its time is over, but it is not revoked yet.
+    Ended,
+    Unknown,
+}
+
 #[derive(Debug, Default)]
 struct Deadlines {
     leases: HashMap<LeaseId, (Instant, Duration)>,
@@ -58,15 +68,17 @@ impl LeaseClock {
     }
 
     /// Gives a lease its full time again, unless it has run out already.
-    pub(crate) fn renew(&self, id: LeaseId) -> Option<i64> {
+    pub(crate) fn renew(&self, id: LeaseId) -> Renewal {
         let now = Instant::now();
         let mut leases = self.leases.lock();
-        let (deadline, ttl) = *leases.leases.get(&id)?;
-        if deadline <= now {
-            return None;
+        match leases.leases.get(&id).copied() {
+            None => Renewal::Unknown,
+            Some((deadline, _)) if deadline <= now => Renewal::Ended,
+            Some((_, ttl)) => {
+                leases.set(id, ttl, now);
+                Renewal::Renewed(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX))
+            }
         }
-        leases.set(id, ttl, now);
-        i64::try_from(ttl.as_secs()).ok()
     }
 
     pub(crate) fn remaining(&self, id: LeaseId) -> Option<Duration> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
-use mesh_store_mvcc::{Command, Response, State};
+use mesh_store_mvcc::{Command, LeaseId, Response, State};
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 use rand::rngs::StdRng;
@@ -91,6 +91,13 @@ impl Replica {
         let mut applied = self.applied.subscribe();
         // The sender lives as long as `self`.
         drop(applied.wait_for(|applied| *applied >= index).await);
+    }
+
+    /// Waits until there is no such lease any more here.
+    pub(crate) async fn lease_is_gone(&self, id: LeaseId) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives as long as `self`.
+        drop(applied.wait_for(|_| self.leases.deadline(id).is_none()).await);
     }
 
     /// Gives every lease its full time again.

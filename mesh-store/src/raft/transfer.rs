@@ -73,11 +73,9 @@ impl Transfer {
         if !metrics.membership_config.voter_ids().any(|id| id == to) {
             return Ok(Err(MemberError::BadTransferee));
         }
-        self.intake.set_open(false);
+        let pause = Pause::of(self);
         let handed = self.hand_over_silently(to).await;
-        // Whoever leads now: if it is still this replica, it goes on.
-        self.raft.runtime_config().heartbeat(true);
-        self.intake.set_open(true);
+        drop(pause);
         Ok(handed)
     }
 
@@ -108,6 +106,26 @@ impl Transfer {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(MemberError::TransferTimedOut),
         }
+    }
+}
+
+/// While it lives this replica takes no writes. Then it goes on, if it is the one that still leads; also when whoever asked
+/// for the hand-over has gone away in the middle of it.
+struct Pause<'a> {
+    transfer: &'a Transfer,
+}
+
+impl<'a> Pause<'a> {
+    fn of(transfer: &'a Transfer) -> Self {
+        transfer.intake.set_open(false);
+        Self { transfer }
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.transfer.raft.runtime_config().heartbeat(true);
+        self.transfer.intake.set_open(true);
     }
 }
 
