@@ -6,6 +6,7 @@
 pub mod check;
 pub mod entropy;
 pub mod history;
+pub mod power;
 mod trace;
 pub mod world;
 

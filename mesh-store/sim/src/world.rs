@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -27,12 +27,12 @@ use crate::history::History;
 use crate::trace::Trace;
 
 mod clients;
-mod disk;
+pub(crate) mod disk;
 mod ending;
 mod faults;
 mod leases;
 mod machine;
-mod net;
+pub(crate) mod net;
 mod watchers;
 
 use machine::Machine;
@@ -48,6 +48,9 @@ pub struct Settings {
     pub jump: fn(Duration) -> BoxFuture<'static, ()>,
 }
 
+/// By what happened, in words without spaces.
+pub type Counts = BTreeMap<&'static str, u64>;
+
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub violations: Vec<Violation>,
@@ -56,9 +59,13 @@ pub struct Outcome {
     pub unknown: usize,
     pub revisions: usize,
     pub events: usize,
-    pub crashes: u64,
+    /// How often each kind of fault and change has happened.
+    pub counts: Counts,
     pub simulated: Duration,
 }
+
+/// A replica that runs: its number, itself, and what says that it does not run any more.
+type Picked = (u64, Arc<Embedded>, CancellationToken);
 
 pub(crate) struct World {
     settings: Settings,
@@ -70,13 +77,17 @@ pub(crate) struct World {
     violations: Mutex<Vec<Violation>>,
     stamps: AtomicU64,
     values: AtomicU64,
-    crashes: AtomicU64,
+    greeters: AtomicUsize,
+    counts: Mutex<Counts>,
+    clients: TaskTracker,
     /// Ends clients.
     stop: CancellationToken,
     /// Ends watchers, once they have seen everything.
     goal: tokio::sync::watch::Sender<Option<i64>>,
     /// Bytes of log until a snapshot is taken.
     snapshot_bytes: u64,
+    /// The longest that a client pauses.
+    pace: Duration,
 }
 
 impl World {
@@ -98,12 +109,19 @@ impl World {
         self.started.elapsed()
     }
 
+    fn count(&self, what: &'static str) {
+        *self.counts.lock().entry(what).or_default() += 1;
+    }
+
     fn violation(&self, promise: Promise, what: impl Into<String>) {
         self.violations.lock().push(Violation::new(promise, what));
     }
 
-    /// A replica that runs, and what says that it does not any more.
-    fn pick(&self, random: &mut StdRng) -> Option<(u64, Arc<Embedded>, CancellationToken)> {
+    fn next_greeter(&self) -> usize {
+        self.greeters.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn pick(&self, random: &mut StdRng) -> Option<Picked> {
         let machines = self.machines.lock();
         let running: Vec<_> = machines
             .iter()
@@ -141,16 +159,21 @@ pub async fn run(settings: Settings, trace: Option<File>) -> Outcome {
         violations: Mutex::default(),
         stamps: AtomicU64::new(1),
         values: AtomicU64::new(1),
-        crashes: AtomicU64::new(0),
+        greeters: AtomicUsize::new(0),
+        counts: Mutex::default(),
+        clients: TaskTracker::new(),
         stop: CancellationToken::new(),
         goal: tokio::sync::watch::Sender::new(None),
-        snapshot_bytes: random.random_range(8 << 10..64 << 10),
+        // So small that a leader of a few hundred changes has taken one.
+        snapshot_bytes: 1 << random.random_range(10..16),
+        pace: Duration::from_millis(random.random_range(40..250)),
     });
     let size = if random.random_bool(0.7) { 3 } else { 5 };
+    let mut is_readable = false;
     if let Err(reason) = world.found(size).await {
         world.violation(Promise::Recovers, format!("the group of {size} cannot be founded: {reason}"));
     } else {
-        let clients = TaskTracker::new();
+        let clients = world.clients.clone();
         let watchers = TaskTracker::new();
         for client in 0..4 {
             clients.spawn(clients::run(Arc::clone(&world), client));
@@ -169,18 +192,18 @@ pub async fn run(settings: Settings, trace: Option<File>) -> Outcome {
         tokio::time::sleep(Duration::from_millis(500)).await;
         world.stop.cancel();
         clients.wait().await;
-        ending::settle(&world, &watchers).await;
+        is_readable = ending::settle(&world, &watchers).await;
     }
     let history = std::mem::take(&mut *world.history.lock());
     let mut violations = std::mem::take(&mut *world.violations.lock());
-    violations.extend(check::all(&history));
+    violations.extend(if is_readable { check::all(&history) } else { check::of_clients(&history) });
     Outcome {
         violations,
         operations: history.ops.len() + history.local_reads.len(),
         unknown: history.ops.iter().filter(|op| op.answer.is_none()).count(),
         revisions: history.committed.len(),
         events: history.watched.iter().map(|watched| watched.seen.len()).sum(),
-        crashes: world.crashes.load(Ordering::Relaxed),
+        counts: std::mem::take(&mut *world.counts.lock()),
         simulated: world.now(),
         trace,
     }

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Promise, Violation};
-use crate::history::{Ask, Change, Committed, History, Op, Told, Value};
+use crate::history::{Answer, Ask, Change, Committed, History, Op, Told, Value};
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
     let mut found = acknowledged(&history.ops, &history.committed);
     found.extend(ordered(&history.ops));
-    found.extend(local_reads(history));
+    found.extend(reads(history));
     found.extend(refused(history));
+    found.extend(once(&history.committed));
     for (id, told) in &history.replicas {
         if let Some(what) = difference(told, &history.committed) {
             found.push(format!("replica {id} tells another history: {what}"));
@@ -86,8 +87,25 @@ fn refused(history: &History) -> Vec<String> {
         .collect()
 }
 
-/// A replica's past is a past that there was, and it goes forward.
-fn local_reads(history: &History) -> Vec<String> {
+/// Revisions are counted without a gap, and no write was executed twice.
+fn once(committed: &Committed) -> Vec<String> {
+    let mut found = Vec::new();
+    let first = committed.keys().next().copied().unwrap_or(0);
+    if let Some((expected, at)) = (first..).zip(committed.keys()).find(|(expected, at)| expected != *at) {
+        found.push(format!("nothing happened at revision {expected}, the next change is at {at}"));
+    }
+    let mut written: BTreeMap<&Change, i64> = BTreeMap::new();
+    let changes = committed.iter().flat_map(|(at, changes)| changes.iter().map(move |change| (*at, change)));
+    for (at, change) in changes.filter(|(_, change)| change.value.is_some()) {
+        if let Some(before) = written.insert(change, at) {
+            found.push(format!("{change:?} was executed twice, at revisions {before} and {at}"));
+        }
+    }
+    found
+}
+
+/// What was read is what there was at the revision that came with it, at whatever replica and however far behind.
+fn reads(history: &History) -> Vec<String> {
     let mut keys: BTreeMap<&str, Vec<(i64, Option<Value>)>> = BTreeMap::new();
     for (revision, changes) in &history.committed {
         for change in changes {
@@ -95,11 +113,17 @@ fn local_reads(history: &History) -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    for read in &history.local_reads {
-        let changes = keys.get(read.key.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let before = changes.partition_point(|(revision, _)| *revision <= read.revision);
+    let linearizable = history.ops.iter().filter_map(|op| match (op.ask, op.answer) {
+        (Ask::Get, Some((_, Answer { told: Told::Found(found), revision }))) => Some((&op.key, found, revision)),
+        _ => None,
+    });
+    let local = history.local_reads.iter().map(|read| (&read.key, read.found, read.revision));
+    for read in local.chain(linearizable) {
+        let (key, told, revision) = read;
+        let changes = keys.get(key.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let before = changes.partition_point(|(at, _)| *at <= revision);
         let expected = before.checked_sub(1).and_then(|at| changes[at].1.map(|value| (value, changes[at].0)));
-        if expected != read.found {
+        if expected != told {
             found.push(format!("{read:?} should have found {expected:?}"));
         }
     }
@@ -115,7 +139,7 @@ fn difference(left: &Committed, right: &Committed) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Answer, LocalRead};
+    use crate::history::LocalRead;
 
     fn put(value: Value, start: u64, end: u64, revision: i64) -> Op {
         let answer = Some((end, Answer { told: Told::Done, revision }));
@@ -154,6 +178,22 @@ mod tests {
         assert_eq!(check(&history), []);
         history.local_reads = vec![read(Some((1, 2)), 3)];
         assert_eq!(check(&history).len(), 1);
+    }
+
+    #[test]
+    fn a_linearizable_read_shows_what_its_revision_held() {
+        let read = |found, revision| {
+            let answer = Some((1, Answer { told: Told::Found(found), revision }));
+            Op { client: 0, key: "k".to_owned(), ask: Ask::Get, start: 0, answer }
+        };
+        assert_eq!(check(&history(vec![read(Some((2, 3)), 3)], &[(2, 1), (3, 2)])), []);
+        assert_eq!(check(&history(vec![read(Some((1, 2)), 3)], &[(2, 1), (3, 2)])).len(), 1);
+    }
+
+    #[test]
+    fn a_write_is_executed_once_and_revisions_have_no_gap() {
+        assert_eq!(check(&history(vec![], &[(2, 1), (3, 2), (4, 1)])).len(), 1);
+        assert_eq!(check(&history(vec![], &[(2, 1), (4, 2)])).len(), 1);
     }
 
     #[test]

@@ -9,14 +9,16 @@ use mesh_store::mvcc::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyRange, KeyValue, PutRequest, RangeRequest, TxnOp,
     TxnRequest,
 };
-use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 
-use super::World;
-use crate::history::{Answer, Ask, LocalRead, Op, Told, Value};
+use super::{Picked, World};
+use crate::history::{Answer, Ask, Key, LocalRead, Op, Told, Value};
 
 const KEYS: usize = 4;
 const LOCKS: usize = 2;
+/// The first number of those who ask a replica as soon as it is there.
+const GREETERS: usize = 1000;
 
 pub(super) async fn run(world: Arc<World>, client: usize) {
     let mut random = world.random(100 + client as u64);
@@ -24,7 +26,7 @@ pub(super) async fn run(world: Arc<World>, client: usize) {
     let mut seen = [0_i64; KEYS];
     let mut held: [Option<Value>; LOCKS] = [None; LOCKS];
     while !world.stop.is_cancelled() {
-        let pause = random.random_range(Duration::from_millis(5)..Duration::from_millis(250));
+        let pause = random.random_range(Duration::from_millis(5)..world.pace);
         tokio::time::sleep(pause).await;
         let Some((replica, store, dead)) = world.pick(&mut random) else { continue };
         let (place, lock) = (random.random_range(0..KEYS), random.random_range(0..LOCKS));
@@ -47,35 +49,73 @@ pub(super) async fn run(world: Arc<World>, client: usize) {
                 None => (format!("lock/{lock}"), Ask::Create(world.value())),
             },
         };
-        let start = world.stamp();
-        let asked = tokio::select! {
-            biased;
-            () = dead.cancelled() => None,
-            asked = tokio::time::timeout(Duration::from_secs(10), perform(&*store, &key, ask, &mut random)) => asked.ok(),
+        let told = match ask_and_note(&world, client, (replica, store, dead), key, ask, &mut random).await {
+            Asked::Refused => continue,
+            Asked::Told(told) => Some(told),
+            Asked::Unknown => None,
         };
-        world.note_cluster(&store);
-        drop(store);
-        world.trace.note(format_args!("client {client} at {replica}: {key} {ask:?} = {asked:?}"));
-        let answer = match asked {
-            Some(Ok(answer)) => Some((world.stamp(), answer)),
-            Some(Err(error)) if !error.is_unknown_outcome() => {
-                if let Ask::Put(value) | Ask::Create(value) | Ask::Swap { to: value, .. } = ask {
-                    world.history.lock().refused.push(value);
-                }
-                continue;
-            }
-            _ => None,
-        };
-        if let Some((_, Answer { told: Told::Found(Some((_, at))), .. })) = answer {
+        if let Some(Told::Found(Some((_, at)))) = told {
             seen[place] = at;
         }
-        match (ask, answer.map(|(_, answer)| answer.told)) {
+        match (ask, told) {
             (Ask::Create(value), Some(Told::Held(true)) | None) => held[lock] = Some(value),
             (Ask::Release(_), Some(_)) => held[lock] = None,
             _ => {}
         }
-        world.history.lock().ops.push(Op { client, key, ask, start, answer });
     }
+}
+
+/// A replica that has started is asked at once what it holds, by one who has waited for it: it may not know yet what was
+/// acknowledged before it was gone, and must not answer until it does.
+pub(super) async fn greet(world: Arc<World>, at: Picked, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let client = GREETERS + world.next_greeter();
+    for _ in 0..random.random_range(0..12) {
+        tokio::time::sleep(random.random_range(Duration::ZERO..Duration::from_millis(4))).await;
+        let key = format!("kv/{}", random.random_range(0..KEYS));
+        let asked = ask_and_note(&world, client, at.clone(), key, Ask::Get, &mut random).await;
+        if !matches!(asked, Asked::Told(_)) || world.stop.is_cancelled() {
+            break;
+        }
+    }
+}
+
+enum Asked {
+    Told(Told),
+    /// Nothing was done.
+    Refused,
+    Unknown,
+}
+
+async fn ask_and_note(
+    world: &World,
+    client: usize,
+    (replica, store, dead): Picked,
+    key: Key,
+    ask: Ask,
+    random: &mut StdRng,
+) -> Asked {
+    let start = world.stamp();
+    let asked = tokio::select! {
+        biased;
+        () = dead.cancelled() => None,
+        asked = tokio::time::timeout(Duration::from_secs(10), perform(&*store, &key, ask, random)) => asked.ok(),
+    };
+    world.note_cluster(&store);
+    drop(store);
+    world.trace.note(format_args!("client {client} at {replica}: {key} {ask:?} = {asked:?}"));
+    let answer = match asked {
+        Some(Ok(answer)) => Some((world.stamp(), answer)),
+        Some(Err(error)) if !error.is_unknown_outcome() => {
+            if let Ask::Put(value) | Ask::Create(value) | Ask::Swap { to: value, .. } = ask {
+                world.history.lock().refused.push(value);
+            }
+            return Asked::Refused;
+        }
+        _ => None,
+    };
+    world.history.lock().ops.push(Op { client, key, ask, start, answer });
+    answer.map_or(Asked::Unknown, |(_, answer)| Asked::Told(answer.told))
 }
 
 pub(super) fn value(kv: &KeyValue) -> Value {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_store::{Disk, DiskFile};
 use parking_lot::Mutex;
@@ -64,11 +65,15 @@ struct Platter {
     fuse: Option<u32>,
 }
 
+/// How long a strict disk takes to sync: long enough that a crash often comes in the middle.
+const SYNC_TAKES: Duration = Duration::from_millis(1);
+
 /// One run's view of a disk. After a crash the old view fails, and the next run gets a new one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimDisk {
     platter: Arc<Mutex<Platter>>,
     dead: CancellationToken,
+    is_strict: bool,
 }
 
 fn gone() -> io::Error {
@@ -76,6 +81,17 @@ fn gone() -> io::Error {
 }
 
 impl SimDisk {
+    /// A disk of which a crash leaves exactly what was synced, nothing else. It takes its time, and is used from threads, as a
+    /// real one is.
+    pub(crate) fn strict() -> Self {
+        Self { is_strict: true, ..Self::default() }
+    }
+
+    /// What a crash could take.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        self.platter.lock().files.values().flat_map(|file| &file.unsynced).map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// The machine will crash when so many more changes have been made.
     pub(crate) fn light_fuse(&self, changes: u32) {
         self.platter.lock().fuse = Some(changes);
@@ -96,15 +112,16 @@ impl SimDisk {
         self.dead.cancel();
         let mut platter = self.platter.lock();
         let mut names = std::mem::take(&mut platter.durable_names);
-        let kept = random.random_range(0..=platter.unsynced.len());
+        let most = |unsynced: usize| if self.is_strict { 0 } else { unsynced };
+        let kept = random.random_range(0..=most(platter.unsynced.len()));
         for naming in platter.unsynced.drain(..).take(kept) {
             naming.apply(&mut names);
         }
         let mut files = std::mem::take(&mut platter.files);
         files.retain(|id, _| names.values().any(|named| named == id));
         for contents in files.values_mut() {
-            let kept = random.random_range(0..=contents.unsynced.len());
-            let torn = contents.unsynced.get(kept).map_or(0, |(_, bytes)| random.random_range(0..=bytes.len()));
+            let kept = random.random_range(0..=most(contents.unsynced.len()));
+            let torn = contents.unsynced.get(kept).map_or(0, |(_, bytes)| random.random_range(0..=most(bytes.len())));
             for (n, (offset, bytes)) in std::mem::take(&mut contents.unsynced).into_iter().enumerate().take(kept + 1) {
                 let len = if n < kept { bytes.len() } else { torn };
                 overwrite(&mut contents.durable, offset, &bytes[..len]);
@@ -113,14 +130,14 @@ impl SimDisk {
         }
         let platter =
             Platter { files, names: names.clone(), durable_names: names, next: platter.next, ..Platter::default() };
-        Self { platter: Arc::new(Mutex::new(platter)), dead: CancellationToken::new() }
+        Self { platter: Arc::new(Mutex::new(platter)), dead: CancellationToken::new(), is_strict: self.is_strict }
     }
 
     /// What the next run finds when this one ended by itself: everything.
     pub(crate) fn handed_over(&self) -> Self {
         self.dead.cancel();
         let platter = std::mem::take(&mut *self.platter.lock());
-        Self { platter: Arc::new(Mutex::new(platter)), dead: CancellationToken::new() }
+        Self { platter: Arc::new(Mutex::new(platter)), dead: CancellationToken::new(), is_strict: self.is_strict }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Platter) -> io::Result<T>) -> io::Result<T> {
@@ -237,7 +254,7 @@ impl Disk for SimDisk {
     }
 
     fn may_block(&self) -> bool {
-        false
+        self.is_strict
     }
 }
 
@@ -279,6 +296,9 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.disk.is_strict {
+            std::thread::sleep(SYNC_TAKES);
+        }
         self.change(|contents| {
             for (offset, bytes) in contents.unsynced.drain(..) {
                 overwrite(&mut contents.durable, offset, &bytes);
@@ -296,6 +316,22 @@ mod tests {
     use rand::SeedableRng as _;
 
     use super::*;
+
+    #[test]
+    fn a_crash_of_a_strict_disk_leaves_exactly_what_was_synced() {
+        let disk = SimDisk::strict();
+        let dir = Path::new("/d");
+        let file = disk.create(&dir.join("a")).unwrap();
+        file.write_at(b"kept", 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(dir).unwrap();
+        file.write_at(b"lost", 4).unwrap();
+        disk.create(&dir.join("b")).unwrap();
+        assert_eq!(disk.unsynced_bytes(), 4);
+        let after = disk.crash(&mut StdRng::seed_from_u64(1));
+        assert_eq!(after.list(dir).unwrap(), [dir.join("a")]);
+        assert_eq!(after.open(&dir.join("a")).unwrap().size().unwrap(), 4);
+    }
 
     #[test]
     fn a_crash_keeps_what_was_synced_and_at_most_a_part_of_the_rest() {

@@ -14,17 +14,24 @@ use super::{World, clients, watchers};
 use crate::check::Promise;
 use crate::history::{Change, Committed, Seen};
 
-pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) {
+/// A write takes no longer when everything is well again; by the simulated clock.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Whether the history could be read up to a last write, so that it can be judged.
+pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) -> bool {
     let replicas: Vec<(u64, Arc<Embedded>)> = {
         let machines = world.machines.lock();
         machines.iter().filter_map(|(id, machine)| Some((*id, Arc::clone(&machine.running.as_ref()?.store)))).collect()
     };
     let Some(members) = members(&replicas).await else {
         world.violation(Promise::Recovers, "nobody says who belongs to the group");
-        return;
+        return false;
     };
     // One that the group has not admitted, or has removed, owes nothing.
     let replicas: Vec<_> = replicas.into_iter().filter(|(id, _)| members.contains(id)).collect();
+    if let Some((_, store)) = replicas.first() {
+        leases_end(world, store).await;
+    }
     let mut last = 0;
     for (id, store) in &replicas {
         if let Err(error) = store.ready(PATIENCE).await {
@@ -32,17 +39,25 @@ pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) {
             continue;
         }
         let value = world.value().to_string();
+        let begun = Instant::now();
         match tokio::time::timeout(PATIENCE, store.put(PutRequest::new("end", value))).await {
             Ok(Ok(put)) => last = last.max(put.revision),
             failed => world.violation(Promise::Recovers, format!("a write at replica {id} fails: {failed:?}")),
         }
+        if begun.elapsed() > SLOW {
+            world.violation(Promise::Recovers, format!("a write at replica {id} took {:?}", begun.elapsed()));
+        }
         world.note_cluster(store);
+    }
+    if last == 0 {
+        // Without a last write nothing says up to where the replicas are to be compared.
+        return false;
     }
     world.goal.send_replace(Some(last));
     if tokio::time::timeout(PATIENCE, watching.wait()).await.is_err() {
         world.violation(Promise::Watches, format!("a watcher does not get to revision {last}"));
     }
-    // A lease may have ended since; the history is read up to the last write only.
+    // A write that was given up may have been done since; the history is read up to the last one of these only.
     for watched in &mut world.history.lock().watched {
         watched.seen.retain(|seen| !matches!(seen, Seen::Event { revision, .. } if *revision > last));
     }
@@ -60,6 +75,23 @@ pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) {
     }
     for (_, store) in replicas {
         drop(tokio::time::timeout(Duration::from_secs(30), store.shutdown()).await);
+    }
+    true
+}
+
+/// Nobody keeps a lease alive any more.
+async fn leases_end(world: &World, store: &Embedded) {
+    let begun = Instant::now();
+    loop {
+        let left = tokio::time::timeout(PATIENCE, store.range(RangeRequest::prefix("lease/"))).await;
+        if matches!(&left, Ok(Ok(left)) if left.count == 0) {
+            return;
+        }
+        if begun.elapsed() > PATIENCE {
+            world.violation(Promise::Leases, format!("leases do not end: {left:?}"));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -34,9 +34,11 @@ pub(super) async fn run(world: &Arc<World>) {
         let ids = world.ids();
         let one = *ids.choose(&mut random).unwrap_or(&1);
         match random.random_range(0..100) {
-            0..16 => crash(world, one, &mut random),
-            16..24 => {
+            0..12 => crash(world, one, &mut random),
+            12..19 => restart(world, if random.random_bool(0.5) { ids } else { vec![one] }, &mut random).await,
+            19..24 => {
                 world.trace.note(format_args!("power lost"));
+                world.count("power-losses");
                 for id in ids {
                     crash(world, id, &mut random);
                 }
@@ -44,15 +46,18 @@ pub(super) async fn run(world: &Arc<World>) {
             24..30 => world.stop(one).await,
             30..40 => {
                 world.trace.note(format_args!("{one} cut off"));
+                world.count("partitions");
                 world.net.cut(ids.iter().filter(|id| **id != one).flat_map(|id| [(one, *id), (*id, one)]));
             }
             40..50 => {
                 let other = *ids.choose(&mut random).unwrap_or(&1);
                 world.trace.note(format_args!("{one} does not reach {other}"));
+                world.count("one-way-cuts");
                 world.net.cut([(one, other)]);
             }
             50..54 => {
                 world.trace.note(format_args!("{one} is deaf"));
+                world.count("one-way-cuts");
                 world.net.cut(ids.iter().filter(|id| **id != one).map(|id| (*id, one)));
             }
             54..60 => {
@@ -63,6 +68,7 @@ pub(super) async fn run(world: &Arc<World>) {
                     latest: random.random_range(Duration::from_millis(5)..Duration::from_millis(800)),
                 };
                 world.trace.note(format_args!("{weather:?}"));
+                world.count("storms");
                 world.net.set_weather(weather);
             }
             60..78 => {
@@ -73,6 +79,7 @@ pub(super) async fn run(world: &Arc<World>) {
             78..84 => {
                 let by = random.random_range(Duration::from_millis(100)..Duration::from_secs(3));
                 world.trace.note(format_args!("everything stands still for {by:?}"));
+                world.count("clock-jumps");
                 (world.settings.jump)(by).await;
             }
             84..90 => move_leader(world, one, &mut random).await,
@@ -92,6 +99,20 @@ fn crash(world: &World, id: u64, random: &mut StdRng) {
     }
 }
 
+/// Gone, and back before the others miss them, or soon after.
+async fn restart(world: &Arc<World>, which: Vec<u64>, random: &mut StdRng) {
+    world.trace.note(format_args!("restart of {which:?}"));
+    world.count("restarts-at-once");
+    for id in &which {
+        world.crash(*id, random);
+    }
+    tokio::time::sleep(random.random_range(Duration::ZERO..Duration::from_millis(300))).await;
+    for id in which {
+        world.start(id, random).await;
+    }
+}
+
+/// Asks some replica, and does not always wait for the answer.
 async fn ask<T>(
     world: &World,
     random: &mut StdRng,
@@ -99,10 +120,11 @@ async fn ask<T>(
     question: impl AsyncFnOnce(&mesh_store::Embedded) -> Result<T, Error>,
 ) -> Option<T> {
     let (replica, store, dead) = world.pick(random)?;
+    let patience = random.random_range(Duration::from_millis(50)..Duration::from_secs(6));
     let told = tokio::select! {
         biased;
         () = dead.cancelled() => None,
-        told = tokio::time::timeout(Duration::from_secs(4), question(&store)) => told.ok(),
+        told = tokio::time::timeout(patience, question(&store)) => told.ok(),
     };
     let error = told.as_ref().map(|told| told.as_ref().err());
     world.trace.note(format_args!("{what} at {replica}: {error:?}"));
@@ -111,7 +133,10 @@ async fn ask<T>(
 
 async fn move_leader(world: &World, to: u64, random: &mut StdRng) {
     // It may be refused, or fail: that is for the clients to notice.
-    ask(world, random, "move leader", async |store| store.move_leader(to).await).await;
+    let moved = ask(world, random, "move leader", async |store| store.move_leader(to).await).await;
+    if moved.is_some() {
+        world.count("hand-overs");
+    }
 }
 
 async fn add(world: &Arc<World>, random: &mut StdRng) {
@@ -127,11 +152,17 @@ async fn add(world: &Arc<World>, random: &mut StdRng) {
     let start = Start::Join { members: ids.into_iter().map(member).collect() };
     // It waits to be admitted, should the group learn of it later.
     world.machines.lock().insert(id, Machine { disk: SimDisk::default(), running: None, start });
-    ask(world, random, &what, async |store| store.member_add(newcomer).await).await;
+    let added = ask(world, random, &what, async |store| store.member_add(newcomer).await).await;
+    if added.is_some() {
+        world.count("members-added");
+    }
     world.start(id, random).await;
     if by_hand {
         tokio::time::sleep(random.random_range(Duration::from_millis(100)..Duration::from_secs(2))).await;
-        ask(world, random, &format!("promote {id}"), async |store| store.member_promote(id).await).await;
+        let promoted = ask(world, random, &format!("promote {id}"), async |store| store.member_promote(id).await).await;
+        if promoted.is_some() {
+            world.count("members-promoted");
+        }
     }
 }
 
@@ -142,6 +173,7 @@ async fn remove(world: &World, id: u64, random: &mut StdRng) {
     }
     let removed = ask(world, random, &format!("remove {id}"), async |store| store.member_remove(id).await).await;
     if removed.is_some() {
+        world.count("members-removed");
         world.crash(id, random);
         world.machines.lock().remove(&id);
     }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mesh_store::backend::Member;
@@ -11,9 +10,9 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 
-use super::World;
 use super::disk::SimDisk;
 use super::net::Wire;
+use super::{World, clients};
 use crate::check::Promise;
 
 pub(super) struct Machine {
@@ -80,6 +79,11 @@ impl World {
         match Embedded::start(options, Arc::new(wire), Metrics::detached()).await {
             Ok(store) => {
                 self.net.attach(id, store.receiver());
+                self.clients.spawn(clients::greet(
+                    Arc::clone(self),
+                    (id, Arc::clone(&store), dead.clone()),
+                    random.random(),
+                ));
                 if let Some(machine) = self.machines.lock().get_mut(&id) {
                     machine.running = Some(Running { store, dead });
                 }
@@ -102,7 +106,7 @@ impl World {
         };
         self.net.detach(id);
         let Some(running) = running else { return };
-        self.crashes.fetch_add(1, Ordering::Relaxed);
+        self.count("crashes");
         self.trace.note(format_args!("crash {id}"));
         self.bury(running.store);
     }
@@ -115,6 +119,7 @@ impl World {
             Arc::clone(&running.store)
         };
         self.trace.note(format_args!("stop {id}"));
+        self.count("stops");
         store.shutdown().await;
         self.net.detach(id);
         let mut machines = self.machines.lock();
