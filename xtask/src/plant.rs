@@ -50,6 +50,7 @@ fn attempt(repo: &Repo, check: Check) -> Result<Option<Duration>> {
     }
     let mut test = repo.cargo_command();
     test.env("ISTHMUS_DIFFERENTIAL_SHRINK", "0")
+        .env("ISTHMUS_SIM_FIRST_FAILURE", "1")
         .args(["test", "--locked", "--quiet"])
         .args(check.target())
         .args(["--", check.filter()]);

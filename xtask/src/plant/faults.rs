@@ -16,6 +16,10 @@ pub(super) enum Check {
     Differential,
     /// Requests from damaged bytes, two replicas and a restored state.
     Hostile,
+    /// Worlds of one seed: crashes, partitions and changes of leader.
+    Simulation,
+    /// Three replicas that lose power at once under load.
+    PowerLoss,
 }
 
 impl Check {
@@ -23,6 +27,8 @@ impl Check {
         match self {
             Self::Differential => "differential",
             Self::Hostile => "hostile requests",
+            Self::Simulation => "simulation",
+            Self::PowerLoss => "power loss",
         }
     }
 
@@ -31,6 +37,8 @@ impl Check {
         match self {
             Self::Differential => &["--workspace", "--test", "differential"],
             Self::Hostile => &["--package", "mesh-store", "--lib"],
+            Self::Simulation => &["--package", "mesh-store-sim", "--test", "simulation"],
+            Self::PowerLoss => &["--package", "mesh-store-sim", "--test", "power_loss"],
         }
     }
 
@@ -39,6 +47,8 @@ impl Check {
         match self {
             Self::Differential => "random_requests",
             Self::Hostile => "hostile_tests",
+            Self::Simulation => "every_seed",
+            Self::PowerLoss => "all_replicas",
         }
     }
 }
@@ -99,5 +109,47 @@ pub(super) const FAULTS: &[Fault] = &[
         sound: "                self.check_present(put)?;\n                self.check_lease(put)\n",
         broken: "                self.check_present(put)\n",
         check: Check::Hostile,
+    },
+    Fault {
+        what: "a write is acknowledged before it is synced",
+        file: "mesh-store/src/raft/log/segment.rs",
+        sound: "self.file.write_at(records, self.tail)?;\n        self.file.sync_data()?;",
+        broken: "self.file.write_at(records, self.tail)?;",
+        check: Check::Simulation,
+    },
+    Fault {
+        what: "a write is acknowledged before it is synced, all at once",
+        file: "mesh-store/src/raft/log/segment.rs",
+        sound: "self.file.write_at(records, self.tail)?;\n        self.file.sync_data()?;",
+        broken: "self.file.write_at(records, self.tail)?;",
+        check: Check::PowerLoss,
+    },
+    Fault {
+        what: "a leader that was replaced answers reads unasked",
+        file: "mesh-store/src/raft/read_index.rs",
+        sound: "Some(Leader::Here) => {",
+        broken: "Some(Leader::Here) if self.raft.metrics().borrow().last_applied.is_some() => {\n                Ok(self.raft.metrics().borrow().last_applied.map_or(0, |last| last.index))\n            }\n            Some(Leader::Here) => {",
+        check: Check::Simulation,
+    },
+    Fault {
+        what: "a restarted leader leads on, unsure of what was committed",
+        file: "mesh-store/src/raft/log_store.rs",
+        sound: "vote.committed = false;",
+        broken: "vote.committed |= false;",
+        check: Check::Simulation,
+    },
+    Fault {
+        what: "a lease that is not renewed in time is gone at once",
+        file: "mesh-store/src/raft/leadership.rs",
+        sound: "Renewal::Ended => {}",
+        broken: "Renewal::Ended => return Ok(None),",
+        check: Check::Simulation,
+    },
+    Fault {
+        what: "a change of leader does not restart the leases",
+        file: "mesh-store/src/raft/leadership.rs",
+        sound: "self.replica.restart_leases();",
+        broken: "let _ = &self.replica;",
+        check: Check::Simulation,
     },
 ];
