@@ -164,6 +164,7 @@ impl Embedded {
         let snapshots = SnapshotDir::open(disk, dir.join("snapshot"))?;
         let replica = Arc::new(Replica::new(member.id, seed, metrics.clone()));
         restore(&replica, &snapshots, &log)?;
+        log.hold_for(snapshots.clone());
         let has_transport = transport.is_some();
         let peers = Peers::new(member.id, transport.unwrap_or_else(|| Arc::new(NoPeers)), log.cluster_id());
         let machine = Machine { replica: Arc::clone(&replica), snapshots: snapshots.clone() };

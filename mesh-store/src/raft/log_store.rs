@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::disk::Disk;
 use super::log::{Damage, Log};
 use super::meta::{Meta, MetaError, MetaFile};
+use super::snapshot::SnapshotDir;
 use super::types::{Entry, LogId, NodeId, StorageError, StorageIoError, StoreTypes, Vote};
 use crate::metrics::Metrics;
 
@@ -56,6 +57,8 @@ struct Shared {
     metrics: Metrics,
     /// `None` on a disk that needs no thread.
     writer: Option<Writer>,
+    /// What must cover the entries that are purged; without it, whoever asks for that has to know.
+    snapshots: OnceLock<SnapshotDir>,
     /// Given back when the writer has ended: only then may another open the folder.
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -110,8 +113,21 @@ impl LogStore {
         } else {
             None
         };
-        let shared = Shared { files, recent: Mutex::new(VecDeque::new()), metrics, writer, _lock: lock };
+        let shared = Shared {
+            files,
+            recent: Mutex::new(VecDeque::new()),
+            metrics,
+            writer,
+            snapshots: OnceLock::new(),
+            _lock: lock,
+        };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// From here on no entry is let go before a snapshot of these covers it.
+    pub(crate) fn hold_for(&self, snapshots: SnapshotDir) {
+        // Set once, by whoever puts the replica together.
+        drop(self.shared.snapshots.set(snapshots));
     }
 
     pub(crate) fn purged(&self) -> Option<LogId> {
@@ -380,6 +396,11 @@ impl RaftLogStorage<StoreTypes> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if let Some(snapshots) = self.shared.snapshots.get() {
+            // openraft asks for this while the snapshot that a leader has sent is still on its way to the disk. A crash in
+            // between would leave neither.
+            snapshots.covers(log_id.index).await.map_err(|error| StorageIoError::write_logs(&error))?;
+        }
         {
             let mut recent = self.shared.recent.lock();
             while recent.front().is_some_and(|entry| entry.log_id.index <= log_id.index) {
@@ -394,5 +415,49 @@ impl RaftLogStorage<StoreTypes> for LogStore {
         })
         .await
         .map_err(|error| StorageIoError::write_logs(&error).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future as _, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use openraft::CommittedLeaderId;
+
+    use super::super::disk::RealDisk;
+    use super::super::replica::Replica;
+    use super::*;
+
+    #[tokio::test]
+    async fn the_log_is_kept_until_the_snapshot_that_covers_it_is_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let snapshots = SnapshotDir::open(Arc::clone(&disk), dir.path().join("snapshot")).unwrap();
+        let mut log = LogStore::open(&disk, dir.path(), 1, 1 << 16, Metrics::detached()).unwrap();
+        log.hold_for(snapshots.clone());
+        let last = LogId::new(CommittedLeaderId::new(1, 1), 7);
+        let reader = log.clone();
+        let mut purge = pin!(log.purge(last));
+        assert!(poll_fn(|context| Poll::Ready(purge.as_mut().poll(context).is_pending())).await);
+        assert_eq!(reader.purged(), None);
+        let mut snapshot = Replica::new(1, 1, Metrics::detached()).snapshot();
+        snapshot.meta.last_log_id = Some(last);
+        snapshots.save(&snapshot).unwrap();
+        purge.await.unwrap();
+        assert_eq!(reader.purged(), Some(last));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_cannot_be_stored_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let snapshots = SnapshotDir::open(Arc::clone(&disk), dir.path().join("snapshot")).unwrap();
+        let mut log = LogStore::open(&disk, dir.path(), 1, 1 << 16, Metrics::detached()).unwrap();
+        log.hold_for(snapshots.clone());
+        snapshots.give_up();
+        assert!(log.purge(LogId::new(CommittedLeaderId::new(1, 1), 7)).await.is_err());
+        assert_eq!(log.purged(), None);
     }
 }

@@ -62,7 +62,11 @@ impl RaftStateMachine<StoreTypes> for Machine {
             machine.replica.restore(snapshot);
             Ok(())
         });
-        installed.await.map_err(|error| StorageIoError::write_snapshot(signature, &error).into())
+        let installed = installed.await;
+        if installed.is_err() {
+            self.snapshots.give_up();
+        }
+        installed.map_err(|error| StorageIoError::write_snapshot(signature, &error).into())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot<StoreTypes>>, StorageError> {

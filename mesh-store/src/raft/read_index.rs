@@ -3,7 +3,7 @@
 //! The leader answers with its commit index, after a quorum has confirmed that it still leads. A leader that has not
 //! committed an entry of its own term yet may not know what was acknowledged before it: then the answer is its first own
 //! entry. openraft's `get_read_log_id` sees to that but for a leader that leads on after a restart, which `LogStore::open`
-//! prevents (`tests/simulation.rs` found it). Reads that arrive while a question is under way share the next one.
+//! prevents (the simulation found it). Reads that arrive while a question is under way share the next one.
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use mesh_store_mvcc::Image;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::disk::{self, Disk, DiskCursor};
 use super::meta::replace;
@@ -45,6 +46,16 @@ pub(crate) struct SnapshotDir {
     dir: PathBuf,
     /// What the newest file is about, so that it need not be read for that. Written by whoever wrote or read the file.
     newest: Arc<Mutex<Option<(PathBuf, SnapshotMeta)>>>,
+    saved: watch::Sender<Saved>,
+}
+
+/// For those who must not let the log go before there is a snapshot of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Saved {
+    /// The last entry that a snapshot on disk covers.
+    upto: Option<u64>,
+    /// One could not be stored.
+    is_broken: bool,
 }
 
 impl SnapshotDir {
@@ -56,13 +67,14 @@ impl SnapshotDir {
                 disk.remove(&path).map_err(at)?;
             }
         }
-        Ok(Self { disk, dir, newest: Arc::default() })
+        Ok(Self { disk, dir, newest: Arc::default(), saved: watch::Sender::default() })
     }
 
     /// The newest snapshot. A damaged one is an error, never skipped: the log before it is gone.
     pub(crate) fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
         let Some(path) = self.newest()? else { return Ok(None) };
         let snapshot = self.read(&path)?;
+        self.note_saved(&snapshot.meta);
         *self.newest.lock() = Some((path, snapshot.meta.clone()));
         Ok(Some(snapshot))
     }
@@ -86,10 +98,31 @@ impl SnapshotDir {
         replace(&*self.disk, &path, |file| write(file, snapshot))
             .map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
         *self.newest.lock() = Some((path.clone(), snapshot.meta.clone()));
+        self.note_saved(&snapshot.meta);
         for older in self.files()?.into_iter().filter(|file| *file < path) {
             self.disk.remove(&older).map_err(|source| SnapshotError::Io { path: older, source })?;
         }
         Ok(path)
+    }
+
+    fn note_saved(&self, meta: &SnapshotMeta) {
+        let index = meta.last_log_id.map(|last| last.index);
+        self.saved.send_modify(|saved| saved.upto = saved.upto.max(index));
+    }
+
+    /// Whoever waits for a snapshot waits in vain.
+    pub(crate) fn give_up(&self) {
+        self.saved.send_modify(|saved| saved.is_broken = true);
+    }
+
+    /// Waits until a snapshot on disk covers an entry.
+    pub(crate) async fn covers(&self, index: u64) -> io::Result<()> {
+        let mut saved = self.saved.subscribe();
+        let seen = saved.wait_for(|saved| saved.upto >= Some(index) || saved.is_broken).await;
+        match seen.map(|saved| *saved) {
+            Ok(saved) if saved.upto >= Some(index) => Ok(()),
+            _ => Err(io::Error::other(format!("the snapshot that covers entry {index} could not be stored"))),
+        }
     }
 
     /// A new empty file that has no name and goes when it is closed, for what leaves this replica. It is no part of what the
