@@ -35,7 +35,8 @@ impl Group {
     pub(super) fn budget(self) -> Duration {
         Duration::from_secs(match self {
             Self::Unit => 60,
-            Self::Integration => 180,
+            // Half of it is 1,000 simulated worlds.
+            Self::Integration => 330,
             Self::Verifier => 30,
             Self::Scenarios => 420,
         })

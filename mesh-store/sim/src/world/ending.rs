@@ -27,8 +27,10 @@ pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) -> bool {
         world.violation(Promise::Recovers, "nobody says who belongs to the group");
         return false;
     };
-    // One that the group has not admitted, or has removed, owes nothing.
-    let replicas: Vec<_> = replicas.into_iter().filter(|(id, _)| members.contains(id)).collect();
+    let (replicas, others): (Vec<_>, Vec<_>) = replicas.into_iter().partition(|(id, _)| members.contains(id));
+    for (id, _) in others {
+        world.take_away(id);
+    }
     if let Some((_, store)) = replicas.first() {
         leases_end(world, store).await;
     }

@@ -128,6 +128,17 @@ impl World {
         machine.disk = machine.disk.handed_over();
     }
 
+    /// A replica that the group has removed, or never admitted, learns nothing any more: whoever runs it takes it away.
+    pub(super) fn take_away(&self, id: u64) {
+        self.net.detach(id);
+        let Some(machine) = self.machines.lock().remove(&id) else { return };
+        machine.disk.dead().cancel();
+        self.trace.note(format_args!("{id} taken away"));
+        if let Some(running) = machine.running {
+            self.bury(running.store);
+        }
+    }
+
     /// What is left of a replica whose machine is gone still runs in this process: it hears nothing, says nothing, has no
     /// disk, and is ended in the background.
     fn bury(&self, store: Arc<Embedded>) {
