@@ -50,10 +50,10 @@ fn run_here(seed: u64) {
     for violation in &outcome.violations {
         println!("violation: {violation}");
     }
-    let counts: String = outcome.counts.iter().map(|(what, count)| format!(" {what}={count}")).collect();
+    let counts: Vec<String> = outcome.counts.iter().map(|(what, count)| format!("{what}={count}")).collect();
     println!(
         "done: {:016x} violations={} simulated-seconds={} operations={} of-unknown-outcome={} revisions={} \
-         watch-updates={} lines-of-trace={}{counts}",
+         watch-updates={} lines-of-trace={} {}",
         outcome.trace.hash(),
         outcome.violations.len(),
         outcome.simulated.as_secs(),
@@ -62,6 +62,7 @@ fn run_here(seed: u64) {
         outcome.revisions,
         outcome.events,
         outcome.trace.lines(),
+        counts.join(" "),
     );
     // What is left of the replicas ends with the process.
     std::process::exit(i32::from(!outcome.violations.is_empty()));
