@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench sim plant lint clean
+.PHONY: demo test bench sim fuzz plant lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -23,6 +23,10 @@ SEEDS ?= 0..1000
 SIM_FAST := --config profile.dev.package.mesh-store.opt-level=1 --config profile.dev.package.mesh-store-sim.opt-level=1
 sim:
 	ISTHMUS_SIM_SEEDS=$(SEEDS) cargo test $(SIM_FAST) -p mesh-store-sim --test simulation -- --nocapture
+
+# Inputs that nobody meant: make fuzz, or one target for long: make fuzz ARGS='log --seconds 3600'
+fuzz:
+	cargo xtask fuzz $(ARGS)
 
 # The store broken on purpose, to see that the checks notice.
 plant:

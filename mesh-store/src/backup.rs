@@ -6,7 +6,7 @@
 //! `head -c 512 FILE` says what a file is. The end is what etcdctl looks for in a snapshot that it has saved, so it takes
 //! this one too; etcdutl does not know the body. It owns the format; it must never know how the state is replicated.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use mesh_store_mvcc::{Image, State};
 const TITLE: &str = "isthmus store backup";
 const FORMAT: u64 = 1;
 const SECTOR: usize = 512;
-const HASH: usize = 32;
+pub(crate) const HASH: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -43,7 +43,7 @@ pub struct BackupHead {
 }
 
 /// Writes a backup; returns its size.
-pub(crate) fn write(file: &mut File, cluster_id: u64, image: &Image) -> io::Result<u64> {
+pub(crate) fn write(file: impl Write, cluster_id: u64, image: &Image) -> io::Result<u64> {
     let mut out = Hashed { out: BufWriter::with_capacity(1 << 18, file), hash: Context::new(&SHA256), len: 0 };
     let mut head =
         format!("{TITLE}\nformat={FORMAT}\ncluster-id={cluster_id:016x}\nrevision={}\n", image.revision()).into_bytes();
@@ -65,9 +65,13 @@ pub fn verify(path: &Path) -> Result<BackupHead, BackupError> {
 }
 
 pub(crate) fn read(path: &Path) -> Result<(BackupHead, Image), BackupError> {
-    let io = |source| BackupError::Io { path: path.to_path_buf(), source };
+    let bytes = fs::read(path).map_err(|source| BackupError::Io { path: path.to_path_buf(), source })?;
+    parse(path, &bytes)
+}
+
+/// What the bytes of `path` are.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(BackupHead, Image), BackupError> {
     let damaged = |reason: &str| BackupError::Damaged { path: path.to_path_buf(), reason: reason.to_owned() };
-    let bytes = fs::read(path).map_err(io)?;
     if !bytes.starts_with(TITLE.as_bytes()) {
         return Err(BackupError::NotABackup { path: path.to_path_buf() });
     }
@@ -99,6 +103,15 @@ pub(crate) fn read(path: &Path) -> Result<(BackupHead, Image), BackupError> {
     Ok((head, image))
 }
 
+/// A backup with this head and body, whatever they are.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn with_checksum(data: &[u8]) -> Vec<u8> {
+    let mut file = data.to_vec();
+    file.resize(file.len().next_multiple_of(SECTOR), 0);
+    file.extend_from_slice(digest(&SHA256, &file).as_ref());
+    file
+}
+
 /// Counts and hashes what is written.
 struct Hashed<W: Write> {
     out: W,
@@ -121,6 +134,8 @@ impl<W: Write> Write for Hashed<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use mesh_store_mvcc::{Command, PutRequest};
 
     use super::*;

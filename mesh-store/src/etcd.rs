@@ -30,8 +30,8 @@ mod convert;
 mod election;
 mod figures;
 mod gate;
-#[cfg(test)]
-mod hostile_tests;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod hostile;
 mod http;
 mod kv;
 mod lease;

@@ -13,6 +13,8 @@ mod backup;
 pub mod etcd;
 pub mod external;
 mod fence;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod metrics;
 mod raft;
 pub mod raft_port;

@@ -14,6 +14,8 @@ mod disk;
 mod election;
 mod embedded;
 mod free_space;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod hostile;
 mod intake;
 mod leader;
 mod leadership;

@@ -5,6 +5,7 @@
 
 mod bootstrap;
 mod deny;
+mod fuzz;
 mod lab;
 mod layers;
 mod orphans;
@@ -47,6 +48,8 @@ enum Verb {
     Bench(Rest),
     /// Every check and test, as CI runs them
     Test(suite::Options),
+    /// Inputs that nobody meant for what the store reads: libFuzzer, for a minute each
+    Fuzz(fuzz::Options),
     /// Break the store on purpose, fault by fault, and see that the checks notice
     Plant(plant::Options),
     /// The checks of `test` that need no run: format, layers, orphans, sizes, clippy, licences
@@ -85,6 +88,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Lab(rest) => lab::lab(&repo, &rest.args),
         Verb::Bench(rest) => lab::bench(&repo, &rest.args),
         Verb::Test(options) => Ok(suite::test(&repo, &options)),
+        Verb::Fuzz(options) => fuzz::run(&repo, &options),
         Verb::Plant(options) => plant::run(&repo, &options),
         Verb::Lint => Ok(suite::lint(&repo)),
         Verb::CheckLayers => Ok(repo::report("check-layers", &layers::check(&repo)?)),

@@ -1,7 +1,7 @@
 //! `test` and `lint`: every check and test in a fixed order, each with its time and budget, counted at the end.
 //!
 //! ```text
-//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios -> doc -> deny
+//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios -> fuzz -> doc -> deny
 //! ```
 //! Everything is built once: all stages use the dev profile and the whole workspace, so features never differ, and the
 //! tests are run as the programs that `build` made.
@@ -20,10 +20,13 @@ use self::executables::{Executable, Group};
 use self::report::Report;
 use self::stage::{Outcome, Stage};
 use crate::repo::{self, Repo};
-use crate::{bootstrap, deny, layers, orphans, size};
+use crate::{bootstrap, deny, fuzz, layers, orphans, size};
 
 /// Manifests that nobody here wrote, which one scenario runs; in a folder beside the checkout on the project's machines.
 const REAL_MANIFESTS: (&str, &str) = ("ISTHMUS_MANIFESTS", "../shared/data/online-boutique");
+
+/// How long `test` runs each fuzz target.
+const SECONDS_A_TARGET: u64 = 7;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -55,6 +58,7 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> bool {
     } else {
         report.note("tests", "not run: the build failed");
     }
+    report.tests(Stage { name: "fuzz", budget: minutes(4) }, || short_fuzz(repo));
     report.gate(Stage { name: "doc", budget: minutes(2) }, || doc(repo));
     report.gate(Stage { name: "deny", budget: minutes(4) }, || deny::check(repo));
     report.skip("deny", deny::NO_ADVISORIES);
@@ -102,6 +106,22 @@ fn doc(repo: &Repo) -> Result<bool> {
     let mut command = repo.cargo_command();
     command.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--locked", "--quiet", "--workspace", "--no-deps"]);
     repo::succeeds(&mut command)
+}
+
+/// Long enough to notice a rule that broke near what the corpora reach.
+fn short_fuzz(repo: &Repo) -> Result<Outcome> {
+    if let Some(why) = fuzz::why_not(repo) {
+        return Ok(Outcome { skipped: vec![format!("fuzz: {why}")], ..Outcome::default() });
+    }
+    let mut outcome = Outcome::default();
+    for run in fuzz::run_all(repo, SECONDS_A_TARGET)? {
+        eprintln!("fuzz: {} ran {} inputs", run.target, run.executed);
+        match run.found {
+            None => outcome.passed += 1,
+            Some(found) => outcome.failed.push(format!("fuzz {}: {found}", run.target)),
+        }
+    }
+    Ok(outcome)
 }
 
 fn run_group(repo: &Repo, all: &[Executable], group: Group, only: Option<&str>) -> Result<Outcome> {

@@ -2,23 +2,22 @@
 
 use std::borrow::Borrow;
 
-use serde::{Deserialize, Serialize};
-
 use crate::alarm::{Alarm, Alarms};
 use crate::hash;
 use crate::history::{Changed, Changes, History, Since};
 use crate::keyspace::Keyspace;
 use crate::lease::Leases;
 use crate::range::{self, View};
-use crate::stored::Versions;
 use crate::txn::{self, Path};
 use crate::{
     Command, Error, Hashing, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
     Response, TxnRequest, TxnResponse,
 };
 
+mod image;
 mod write;
 
+pub use image::Image;
 use write::Write;
 
 /// An empty store is at revision 1, as etcd's is: the first change makes revision 2.
@@ -44,24 +43,6 @@ pub struct State {
     leases: Leases,
     alarms: Alarms,
     history: History,
-}
-
-/// The state as a snapshot holds it: history is not stored apart, it follows from the kept versions of the keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
-    revision: i64,
-    compacted: i64,
-    leases: Vec<(LeaseId, i64)>,
-    leases_chosen: u64,
-    alarms: Vec<Alarm>,
-    keys: Vec<Versions>,
-}
-
-impl Image {
-    /// The revision of the state that the image was taken of.
-    pub fn revision(&self) -> i64 {
-        self.revision
-    }
 }
 
 impl Default for State {

@@ -1,4 +1,4 @@
-//! Rules that single examples show best; the property test against a naive model is in `tests/model.rs`.
+//! Rules that single examples show best; the property test against a naive model is in `tests/model/`.
 
 use bytes::Bytes;
 

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod cursor;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod memory;
 
 pub(crate) use cursor::DiskCursor;
 

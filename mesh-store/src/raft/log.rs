@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod hostile;
 mod record;
 mod segment;
 #[cfg(test)]
@@ -111,10 +113,7 @@ impl Log {
                 return Err(Damage::Gap { path, expected, found: index });
             }
             if self.places.is_empty() && index > first_wanted {
-                if first_wanted > 0 {
-                    return Err(Damage::Gap { path, expected: first_wanted, found: index });
-                }
-                self.first = index;
+                return Err(Damage::Gap { path, expected: first_wanted, found: index });
             }
         }
         for (index, offset, len) in found.entries {

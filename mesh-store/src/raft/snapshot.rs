@@ -18,6 +18,9 @@ use super::meta::replace;
 use super::sessions::Sessions;
 use super::types::SnapshotMeta;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod hostile;
+
 const MAGIC: &[u8; 8] = b"ISTHSNP2";
 const HEAD: usize = 20;
 /// Where a snapshot from another replica is received.

@@ -24,6 +24,7 @@ const fn program(package: &'static str, name: &'static str, why: &'static str) -
 
 pub(super) const ALL: &[Need] = &[
     program("gcc", "cc", "links every program and compiles the C of the TLS provider"),
+    program("g++", "c++", "compiles libFuzzer, which the store's fuzz targets are linked with"),
     Need {
         package: "libc6-dev",
         why: "the C library's headers, for the same",

@@ -46,7 +46,7 @@ impl Check {
     pub(super) fn filter(self) -> &'static str {
         match self {
             Self::Differential => "random_requests",
-            Self::Hostile => "hostile_tests",
+            Self::Hostile => "hostile",
             Self::Simulation => "every_seed",
             Self::PowerLoss => "all_replicas",
         }

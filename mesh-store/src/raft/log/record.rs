@@ -58,8 +58,13 @@ pub(super) fn decode(bytes: &[u8], start: usize, segment: u64) -> Option<Record>
     if checksum(segment, &header[..4], covered) != crc {
         return None;
     }
+    let index = u64::from_le_bytes(header[8..16].try_into().ok()?);
+    // Nothing could follow the last number there is.
+    if index == u64::MAX {
+        return None;
+    }
     Some(Record {
-        index: u64::from_le_bytes(header[8..16].try_into().ok()?),
+        index,
         durable: u64::from_le_bytes(header[16..24].try_into().ok()?),
         end: payload.end.next_multiple_of(ALIGN),
         payload,
@@ -108,6 +113,19 @@ mod tests {
                 damaged[byte] ^= 1 << bit;
                 assert_eq!(decode(&damaged, 0, 3), None, "byte {byte} bit {bit}");
             }
+        }
+    }
+
+    #[test]
+    fn an_index_that_nothing_could_follow_is_not_accepted() {
+        for (index, is_accepted) in [(u64::MAX, false), (u64::MAX - 1, true)] {
+            let mut buffer = Vec::new();
+            encode(&mut buffer, 3, index, 5, |out| {
+                out.extend_from_slice(b"payload");
+                Ok::<_, Infallible>(())
+            })
+            .unwrap();
+            assert_eq!(decode(&buffer, 0, 3).is_some(), is_accepted);
         }
     }
 

@@ -159,8 +159,14 @@ fn a_missing_segment_is_reported() {
         append(&mut log, start..start + 10);
     }
     drop(log);
-    fs::remove_file(&segment_files(dir.path())[1]).unwrap();
+    let files = segment_files(dir.path());
+    fs::remove_file(&files[1]).unwrap();
     assert!(matches!(try_open(dir.path()).unwrap_err(), Damage::Gap { .. }));
+    fs::remove_file(&files[0]).unwrap();
+    assert!(
+        matches!(try_open(dir.path()).unwrap_err(), Damage::Gap { expected: 0, .. }),
+        "the first one is missed too"
+    );
 }
 
 #[test]
