@@ -164,6 +164,8 @@ pub struct Status {
     pub db_size: u64,
     /// Bytes of all kept versions.
     pub db_size_in_use: u64,
+    /// The bytes in use at which what makes the store larger is refused.
+    pub db_size_quota: u64,
     pub keys: u64,
     pub is_learner: bool,
 }

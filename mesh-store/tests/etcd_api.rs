@@ -259,6 +259,10 @@ async fn status_and_members_are_what_clients_look_for() {
     let (code, text) = self::status(client.hash().await.unwrap_err());
     assert_eq!(code, tonic::Code::Unimplemented);
     assert!(text.contains("HashKV hashes what is in the store"), "{text}");
+    let Err(refused) = client.kv_client().get_stream("a", None).await else { panic!("RangeStream is served") };
+    let (code, text) = self::status(refused);
+    assert_eq!(code, tonic::Code::Unimplemented);
+    assert!(text.contains("a Range with a limit gives the same keys"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,6 +280,7 @@ async fn a_full_store_refuses_puts_until_room_is_made_and_the_alarm_disarmed() {
     let [raised] = alarms.alarms() else { panic!("{alarms:?}") };
     assert_eq!((raised.alarm(), raised.member_id()), (AlarmType::Nospace, served.store.identity().member_id));
     let told = client.status().await.unwrap();
+    assert_eq!(told.db_size_quota(), 64 << 10);
     assert_eq!(told.errors(), [format!("memberID:{} alarm:NOSPACE ", raised.member_id())]);
     assert_eq!(status(client.put("small", "", None).await.unwrap_err()), full, "also what would fit");
     assert_eq!(status(client.lease_grant(60, None).await.unwrap_err()), full);

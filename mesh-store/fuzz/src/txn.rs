@@ -90,7 +90,7 @@ fn compare(input: &mut Input<'_>) -> Compare {
 
 fn put(input: &mut Input<'_>) -> PutRequest {
     let how = input.byte();
-    let (ignore_value, ignore_lease) = (how & 7 == 7, how & 56 == 56);
+    let (ignore_value, ignore_lease) = (how & 0b111 == 0b111, how & 0b11_1000 == 0b11_1000);
     PutRequest {
         key: key(input),
         value: if ignore_value { Bytes::new() } else { value(input) },
@@ -111,7 +111,7 @@ fn query(input: &mut Input<'_>) -> RangeRequest {
         range: range(input),
         limit: i64::from(how & 3),
         keys_only: how & 4 != 0,
-        count_only: how & 24 == 24,
+        count_only: how & 0b1_1000 == 0b1_1000,
         revision: if how & 32 == 0 { 0 } else { revision(input) },
         ..RangeRequest::default()
     }

@@ -25,6 +25,7 @@ pub struct Figures {
     committed: Gauge,
     db_bytes: Gauge,
     db_bytes_in_use: Gauge,
+    quota: Gauge,
     keys: Gauge,
 }
 
@@ -42,6 +43,8 @@ impl Figures {
         registry.register("etcd_mvcc_db_total_size_in_bytes", "Bytes on disk", figures.db_bytes.clone());
         let in_use = figures.db_bytes_in_use.clone();
         registry.register("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of all kept versions", in_use);
+        let quota = figures.quota.clone();
+        registry.register("etcd_server_quota_backend_bytes", "Bytes in use at which writes are refused", quota);
         registry.register("etcd_debugging_mvcc_keys_total", "Keys that exist", figures.keys.clone());
         figures
     }
@@ -72,6 +75,7 @@ impl Figures {
         self.committed.set(number(status.raft_index));
         self.db_bytes.set(number(status.db_size));
         self.db_bytes_in_use.set(number(status.db_size_in_use));
+        self.quota.set(number(status.db_size_quota));
         self.keys.set(number(status.keys));
         if status.leader == 0 {
             return known;

@@ -47,7 +47,7 @@ impl PbKvService for Kv {
         &self,
         _request: Request<PbRangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(status::not_served("RangeStream"))
+        Err(status::not_served("RangeStream of etcd 3.7 (a Range with a limit gives the same keys page by page)"))
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {

@@ -33,6 +33,7 @@ impl PbMaintenanceService for Maintenance {
             storage_version: ETCD_VERSION.to_owned(),
             db_size: bytes(status.db_size),
             db_size_in_use: bytes(status.db_size_in_use),
+            db_size_quota: bytes(status.db_size_quota),
             leader: status.leader,
             raft_index: status.raft_index,
             raft_term: shared.store.identity().raft_term,

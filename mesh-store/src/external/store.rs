@@ -314,6 +314,7 @@ impl Store for External {
                 raft_applied_index: status.raft_applied_index,
                 db_size: u64::try_from(status.db_size).unwrap_or_default(),
                 db_size_in_use: u64::try_from(status.db_size_in_use).unwrap_or_default(),
+                db_size_quota: u64::try_from(status.db_size_quota).unwrap_or_default(),
                 keys: u64::try_from(keys).unwrap_or_default(),
                 is_learner: status.is_learner,
             })

@@ -114,6 +114,8 @@ mod tests {
     use super::*;
     use crate::{Command, PutRequest, State};
 
+    type Spoil = fn(&mut Image);
+
     fn image() -> Image {
         let mut state = State::default();
         let leased = PutRequest { lease: 7, ..PutRequest::new("b", "1") };
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn an_image_that_no_store_can_have_is_refused() {
         assert_eq!(read(&image()).unwrap(), image());
-        let spoilt: [(&str, fn(&mut Image)); 7] = [
+        let spoilt: [(&str, Spoil); 7] = [
             ("revision 0", |image| image.revision = 0),
             ("compacted at 9", |image| image.compacted = 9),
             ("none that were granted", |image| image.leases[0].1 = i64::MAX),

@@ -197,6 +197,7 @@ impl Store for Embedded {
                 raft_applied_index: state.last.map_or(0, |log_id| log_id.index),
                 db_size: self.log.disk_bytes() + self.snapshots.disk_bytes(),
                 db_size_in_use: state.mvcc.bytes_in_use() as u64,
+                db_size_quota: self.quota.bytes,
                 keys: state.mvcc.key_count() as u64,
                 is_learner: raft.state == ServerState::Learner,
             })
