@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
-use topology_tests::bench::{convergence, etcd_peer::EtcdPeer, report::Report, store};
+use strum::IntoEnumIterator as _;
+use topology_tests::bench::store::{self, Scale, Workload};
+use topology_tests::bench::{convergence, etcd_peer::EtcdPeer, report::Report};
 use topology_tests::binaries::Binaries;
 use topology_tests::components::{Encryption, Periods};
 use topology_tests::{lab, mesh, topology::Topology};
@@ -24,15 +26,17 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Area {
-    /// Durable puts per second beside real etcd
+    /// Three replicas of the store beside three of a real etcd
     Store {
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-        /// Seconds of one round
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-        #[arg(long, value_delimiter = ',', default_value = "1,100")]
-        clients: Vec<usize>,
+        /// Only these; may be repeated. Their results go to a file of their own
+        #[arg(long, value_name = "WORKLOAD")]
+        only: Vec<Workload>,
+        /// Tiny numbers, to see in seconds that everything runs: the figures mean nothing
+        #[arg(long)]
+        quick: bool,
+        /// How often each of both is measured
+        #[arg(long)]
+        rounds: Option<usize>,
     },
     /// From a file in one cluster to a kernel map in the other
     Convergence {
@@ -58,51 +62,32 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Table> {
     match &args.area {
-        Area::Store { rounds, seconds, clients } => store_area(&args.out, *rounds, *seconds, clients),
+        Area::Store { only, quick, rounds } => store_area(&args.out, only, *quick, *rounds),
         Area::Convergence { samples } => convergence_area(&args.out, *samples),
     }
 }
 
-fn store_area(out: &Path, rounds: usize, seconds: u64, clients: &[usize]) -> Result<Table> {
+fn store_area(out: &Path, only: &[Workload], quick: bool, rounds: Option<usize>) -> Result<Table> {
     let binaries = Binaries::beside_this_one()?;
     let workspace = binaries.target_dir().parent().context("the target folder lies in the workspace")?;
     let peer = EtcdPeer::obtain(workspace)?;
-    let plan = store::Plan {
-        rounds,
-        seconds,
-        clients: clients.to_vec(),
-        folder: binaries.target_dir().join("bench-store-data"),
-        apiserver: binaries.find("mesh-apiserver")?,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let report = Report::new(runtime.block_on(store::run(&plan, &peer))?);
-    report.write(&out.join("store.json"))?;
-    std::fs::remove_dir_all(&plan.folder).context("remove the servers' data")?;
-    let mut table = table(&[
-        "workload",
-        "clients",
-        "isthmus/s",
-        "etcd/s",
-        "ratio",
-        "p99 ms",
-        "etcd p99 ms",
-        "fdatasync/put",
-        "etcd",
-    ]);
-    for row in &report.results.rows {
-        table.add_row([
-            row.workload.clone(),
-            row.clients.to_string(),
-            row.isthmus.to_string(),
-            row.etcd.to_string(),
-            row.ratio.to_string(),
-            row.isthmus_p99_ms.to_string(),
-            row.etcd_p99_ms.to_string(),
-            row.isthmus_fdatasync_per_put.to_string(),
-            row.etcd_fdatasync_per_put.to_string(),
-        ]);
+    let scale = if quick { Scale::quick() } else { Scale::full() };
+    let workloads: Vec<Workload> = Workload::iter().filter(|known| only.is_empty() || only.contains(known)).collect();
+    let mut name = vec!["store".to_owned()];
+    if !only.is_empty() {
+        name.extend(workloads.iter().map(ToString::to_string));
     }
-    Ok(table)
+    let plan = store::Plan {
+        workloads,
+        scale: Scale { rounds: rounds.unwrap_or(scale.rounds), ..scale },
+        folder: binaries.target_dir().join(format!("bench-store-data-{}", std::process::id())),
+        apiserver: binaries.find("mesh-apiserver")?,
+        etcd: peer.etcd,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let report = Report::new(runtime.block_on(store::run(&plan, &peer.version))?);
+    report.write(&out.join(format!("{}.json", name.join("-"))))?;
+    Ok(store::table(&report.results.rows))
 }
 
 fn convergence_area(out: &Path, samples: usize) -> Result<Table> {
