@@ -65,8 +65,8 @@ struct Platter {
     fuse: Option<u32>,
 }
 
-/// How long a strict disk takes to sync: long enough that a crash often comes in the middle.
-const SYNC_TAKES: Duration = Duration::from_millis(1);
+/// How long a strict disk takes to sync: so long that most crashes come in the middle.
+const SYNC_TAKES: Duration = Duration::from_millis(10);
 
 /// One run's view of a disk. After a crash the old view fails, and the next run gets a new one.
 #[derive(Clone, Debug, Default)]
