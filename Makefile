@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store sim fuzz plant lint clean
+.PHONY: demo test bench bench-store sim fuzz plant kube-apiserver lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -35,6 +35,10 @@ fuzz:
 # The store broken on purpose, to see that the checks notice.
 plant:
 	cargo xtask plant $(ARGS)
+
+# A real kube-apiserver for the test that runs one on the store; once, 15 minutes.
+kube-apiserver:
+	cargo xtask kube-apiserver
 
 lint:
 	cargo xtask lint

@@ -50,6 +50,8 @@ enum Verb {
     Test(suite::Options),
     /// Inputs that nobody meant for what the store reads: libFuzzer, for a minute each
     Fuzz(fuzz::Options),
+    /// Build a real kube-apiserver into target/tools, for the test that runs one (once; 15 minutes, 5 GB of Go's caches)
+    KubeApiserver,
     /// Break the store on purpose, fault by fault, and see that the checks notice
     Plant(plant::Options),
     /// The checks of `test` that need no run: format, layers, orphans, sizes, clippy, licences
@@ -89,6 +91,9 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Bench(rest) => lab::bench(&repo, &rest.args),
         Verb::Test(options) => Ok(suite::test(&repo, &options)),
         Verb::Fuzz(options) => fuzz::run(&repo, &options),
+        Verb::KubeApiserver => {
+            repo.cargo(["run", "--locked", "--quiet", "--package", "etcd-peer", "--bin", "build-kube-apiserver"])
+        }
         Verb::Plant(options) => plant::run(&repo, &options),
         Verb::Lint => Ok(suite::lint(&repo)),
         Verb::CheckLayers => Ok(repo::report("check-layers", &layers::check(&repo)?)),

@@ -1,10 +1,13 @@
-//! A real etcd for tests and benchmarks: its programs, built once, and groups of one to five members on loopback.
+//! A real etcd for tests and benchmarks: its programs, built once, and groups of one to five members on loopback. And its
+//! first user, a real kube-apiserver.
 //!
 //! Never part of the product: nothing but tests and benchmarks may depend on it.
 
 mod cluster;
 mod go;
+mod kube_apiserver;
 mod programs;
 
 pub use cluster::{Cluster, ClusterTls, Options};
+pub use kube_apiserver::KubeApiserver;
 pub use programs::EtcdPeer;

@@ -48,33 +48,43 @@ impl EtcdPeer {
         let lock = lock(&folder)?;
         let Some(go) = Go::find(module, &workspace.join("target/tools"))? else { return Ok(None) };
         // Go itself knows whether anything has changed.
-        build(&go, module, &folder, &format!("./{name}"), name)?;
+        build(go.command(), module, &folder, &format!("./{name}"), name, &[])?;
         drop(lock);
         Ok(Some(folder.join(name)))
     }
 }
 
 /// Several test programs may want to build at once: one does, the others wait.
-fn lock(folder: &Path) -> Result<File> {
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let lock = File::create(folder.join("lock")).context("create the lock of etcd's programs")?;
-    lock.lock().context("lock etcd's programs")?;
+    let path = folder.join("lock");
+    let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    lock.lock().with_context(|| format!("lock {}", path.display()))?;
     Ok(lock)
 }
 
 fn build_with_go(go: &Go, module: &Path, folder: &Path) -> Result<()> {
     for (package, name) in [("go.etcd.io/etcd/server/v3", "etcd"), ("go.etcd.io/etcd/etcdctl/v3", "etcdctl")] {
         eprintln!("building {name} of {package} (once, about two minutes)");
-        build(go, module, folder, package, name)?;
+        build(go.command(), module, folder, package, name, &[])?;
     }
     Ok(())
 }
 
-fn build(go: &Go, module: &Path, folder: &Path, package: &str, name: &str) -> Result<()> {
+/// Builds one program with this `go`, with some more of its flags.
+pub(crate) fn build(
+    mut go: Command,
+    module: &Path,
+    folder: &Path,
+    package: &str,
+    name: &str,
+    flags: &[&str],
+) -> Result<()> {
     let partial = folder.join(format!("{name}.partial"));
     let status = go
-        .command()
-        .args(["build", "-mod=readonly", "-trimpath", "-o"])
+        .args(["build", "-mod=readonly", "-trimpath"])
+        .args(flags)
+        .arg("-o")
         .arg(&partial)
         .arg(package)
         .current_dir(module)

@@ -16,7 +16,7 @@ pub(super) enum Group {
     Integration,
     /// Loads every eBPF program into the kernel.
     Verifier,
-    /// Whole meshes in the lab, as root.
+    /// Whole meshes in the lab, as root; and a kube-apiserver on three replicas, where one was built.
     Scenarios,
 }
 
@@ -38,7 +38,7 @@ impl Group {
             // Half of it is 1,000 simulated worlds.
             Self::Integration => 330,
             Self::Verifier => 30,
-            Self::Scenarios => 420,
+            Self::Scenarios => 510,
         })
     }
 
