@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store sim fuzz plant kube-apiserver lint clean
+.PHONY: demo test bench bench-store sim chaos fuzz plant kube-apiserver lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -31,6 +31,10 @@ sim:
 # Inputs that nobody meant: make fuzz, or one target for long: make fuzz ARGS='log --seconds 3600'
 fuzz:
 	cargo xtask fuzz $(ARGS)
+
+# The store as real processes that are killed, paused, cut off and out of disk: make chaos ARGS='--seconds 600 --seed 7'
+chaos:
+	cargo xtask chaos $(ARGS)
 
 # The store broken on purpose, to see that the checks notice.
 plant:

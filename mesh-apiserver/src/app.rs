@@ -2,6 +2,7 @@
 //! the store last.
 
 mod credentials;
+mod failure;
 mod group;
 mod record;
 mod servers;
@@ -180,6 +181,10 @@ impl App {
         let stop = || shutdown.clone();
         tasks.spawn("metrics and health", OnExit::Shutdown, http.run(stop()));
         tasks.spawn("quorum", OnExit::Shutdown, quorum.run(stop()));
+        if let Some(embedded) = backend.embedded() {
+            let failed = failure::watch(embedded, connections.clone(), readiness.clone(), stop());
+            tasks.spawn("store", OnExit::Shutdown, failed);
+        }
         let (figures_of, until) = (Arc::clone(&store), stop());
         tasks.spawn("etcd's figures", OnExit::Shutdown, async move {
             until.unless_requested(etcd_figures.follow(figures_of)).await;

@@ -27,7 +27,7 @@ pub use fence::Fenced;
 pub use mesh_store_mvcc as mvcc;
 pub use metrics::{Metrics, PrincipalLabel};
 pub use raft::{
-    Damage, Disk, DiskFile, Embedded, LogStoreError, MAX_MESSAGE_BYTES, MetaError, NoPeers, OpenError, Options,
+    Damage, Disk, DiskFile, Embedded, LogStoreError, MAX_MESSAGE_BYTES, MetaError, NoPeers, NoRoom, OpenError, Options,
     RealDisk, Receiver, RestoreError, Restored, Retention, SnapshotError, Start, StartError, Timing, Transport,
     TransportError,
 };

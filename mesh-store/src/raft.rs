@@ -53,6 +53,7 @@ mod watch_hub;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, OpenError, Options, RestoreError, Restored};
+pub use free_space::NoRoom;
 pub use log::Damage;
 pub use log_store::LogStoreError;
 pub use meta::MetaError;

@@ -5,23 +5,18 @@
 
 #[path = "embedded/backup.rs"]
 mod backup;
+#[path = "embedded/space.rs"]
+mod space;
 #[path = "shared/watching.rs"]
 mod watching;
 
-use std::any::Any;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh_store::backend::{Error, Leadership, Member, MemberError, WatchRequest, WatchUpdate, Watcher};
-use mesh_store::mvcc::{
-    AlarmAction, Compare, DeleteRangeRequest, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
-};
-use mesh_store::{
-    Disk, DiskFile, Embedded, Fenced, LogStoreError, Metrics, OpenError, Options, RealDisk, Retention, Store,
-};
+use mesh_store::mvcc::{Compare, DeleteRangeRequest, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest};
+use mesh_store::{Embedded, Fenced, LogStoreError, Metrics, OpenError, Options, Retention, Store};
 
 use crate::watching::{events_until, next};
 
@@ -402,76 +397,4 @@ async fn a_former_holder_of_a_role_writes_nothing_any_more() {
         assert_eq!(error.to_string(), "role has another holder now: nothing was written");
     }
     assert_eq!(store.revision(), before);
-}
-
-/// The machine's disk, but for how full it says it is.
-#[derive(Debug, Default)]
-struct Filling {
-    real: RealDisk,
-    full: AtomicBool,
-}
-
-impl Disk for Filling {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.real.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.real.list(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.real.create(path)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.real.open(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.real.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.real.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.real.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
-        self.real.lock(path)
-    }
-
-    fn free(&self, dir: &Path) -> io::Result<u64> {
-        if self.full.load(Ordering::Acquire) { Ok(100_000) } else { self.real.free(dir) }
-    }
-
-    fn may_block(&self) -> bool {
-        true
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_nearly_full_refuses_writes_serves_reads_and_has_a_way_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Filling::default());
-    let filling: Arc<dyn Disk> = Arc::<Filling>::clone(&disk);
-    let store = open(Options { disk: filling, ..options(dir.path()) }).await;
-    put(&store, "a", "1").await;
-    disk.full.store(true, Ordering::Release);
-    let refused = async || {
-        let result = store.put(PutRequest::new("b", "2")).await;
-        matches!(result, Err(Error::Refused(mesh_store::mvcc::Error::NoSpace)))
-    };
-    wait_for(refused, "writes are refused").await;
-    assert_eq!(store.range(RangeRequest::get("a")).await.unwrap().count, 1);
-    store.delete_range(DeleteRangeRequest::key("a")).await.unwrap();
-    disk.full.store(false, Ordering::Release);
-    for alarm in store.alarms(true).await.unwrap() {
-        store.set_alarm(AlarmAction::Disarm, alarm).await.unwrap();
-    }
-    put(&store, "b", "2").await;
-    store.shutdown().await;
 }

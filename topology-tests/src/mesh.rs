@@ -1,7 +1,7 @@
 //! The mesh in a lab: starts, kills and restarts the product's processes, and calls `meshctl`. Knows their command lines only
 //! through `components`, and their state only through what they serve.
 
-mod apiservers;
+pub mod apiservers;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -42,6 +42,22 @@ pub struct Mesh {
 impl Mesh {
     /// Starts every process of the mesh and waits until each says that it is ready.
     pub fn start(lab: &Lab, options: Options) -> Result<Self> {
+        let mesh = Self::start_stores(lab, options)?;
+        for node in lab.nodes() {
+            mesh.write_token(lab, &node.cluster.name, node.name())?;
+        }
+        for node in lab.nodes() {
+            mesh.start_tunnel(lab, node.name())?;
+            mesh.start_agent(lab, node.name())?;
+        }
+        for node in lab.nodes() {
+            mesh.wait_agent_ready(lab, node.name())?;
+        }
+        Ok(mesh)
+    }
+
+    /// Starts the API servers only, and waits until each says that it is ready.
+    pub fn start_stores(lab: &Lab, options: Options) -> Result<Self> {
         let first = lab.nodes().next().context("the lab has no node")?;
         let mesh = Self {
             kernel_wireguard: kernel_has_wireguard(&lab.name.netns(first.name())),
@@ -56,16 +72,6 @@ impl Mesh {
         }
         for cluster in &lab.topology.clusters {
             mesh.wait_apiservers_ready(lab, &cluster.name)?;
-            for node in &cluster.nodes {
-                mesh.write_token(lab, &cluster.name, &node.name)?;
-            }
-        }
-        for node in lab.nodes() {
-            mesh.start_tunnel(lab, node.name())?;
-            mesh.start_agent(lab, node.name())?;
-        }
-        for node in lab.nodes() {
-            mesh.wait_agent_ready(lab, node.name())?;
         }
         Ok(mesh)
     }

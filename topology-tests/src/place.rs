@@ -43,6 +43,16 @@ impl Place {
         Self { cgroup: Some(cgroup.to_owned()), ..self.clone() }
     }
 
+    /// A path of this place as the machine sees it: it may lie on a mount that exists here only.
+    pub fn seen_from_outside(&self, path: &Path) -> PathBuf {
+        let root =
+            self.mnt.as_deref().and_then(Path::parent).and_then(Path::parent).map(|process| process.join("root"));
+        match (root, path.strip_prefix("/")) {
+            (Some(root), Ok(below)) => root.join(below),
+            _ => path.to_owned(),
+        }
+    }
+
     /// What to type to look around here by hand.
     pub fn by_hand(&self) -> String {
         let mnt = self.mnt.as_ref().map(|mnt| format!(" --mount={}", mnt.display())).unwrap_or_default();

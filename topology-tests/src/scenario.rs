@@ -17,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::components::{self, Encryption, Periods};
 use crate::control_plane::PodRecord;
 use crate::deadline::{wait_for, wait_until};
+use crate::disk::{self, Disk};
 use crate::lab::{self, Lab};
 use crate::load::check::{Checked, Question};
 use crate::manifest::Manifests;
@@ -32,6 +33,8 @@ pub struct Scenario {
     // In this order: the mesh's processes end before their namespaces.
     pub mesh: Mesh,
     pub lab: Lab,
+    /// Of each replica, where they have disks of their own.
+    pub disks: BTreeMap<u64, Disk>,
     _one_at_a_time: Flock<File>,
 }
 
@@ -42,6 +45,10 @@ pub struct Setup {
     pub manifests: BTreeMap<String, Manifests>,
     pub encryption: Encryption,
     pub periods: Periods,
+    /// The store of each replica lies on a disk of its own, of so many MiB.
+    pub disk_mib: Option<u32>,
+    /// Without agents and tunnels.
+    pub only_stores: bool,
 }
 
 impl Setup {
@@ -58,7 +65,21 @@ impl Setup {
     /// These manifests over WireGuard, with default periods, on two clusters of two nodes.
     pub fn with(name: &'static str, manifests: BTreeMap<String, Manifests>) -> Self {
         let topology = Topology::pair();
-        Self { name, topology, manifests, encryption: Encryption::Wireguard, periods: Periods::default() }
+        Self {
+            name,
+            topology,
+            manifests,
+            encryption: Encryption::Wireguard,
+            periods: Periods::default(),
+            disk_mib: None,
+            only_stores: false,
+        }
+    }
+
+    /// One cluster of three nodes with nothing but its API servers, the store of each on a disk of its own.
+    pub fn stores(name: &'static str, disk_mib: u32) -> Self {
+        let topology = Topology::lone();
+        Self { topology, disk_mib: Some(disk_mib), only_stores: true, ..Self::with(name, BTreeMap::new()) }
     }
 
     /// Builds the lab, starts the pods and the mesh. `None`, with the reason on standard output, where no lab can be made.
@@ -72,8 +93,13 @@ impl Setup {
         let options = lab::Options { name: self.name.parse()?, topology: self.topology, manifests: self.manifests };
         let lab = Lab::up(options)?;
         lab.wait_pods_ready(READY)?;
-        let mesh = Mesh::start(&lab, mesh::Options { encryption: self.encryption, periods: self.periods })?;
-        Ok(Some(Scenario { mesh, lab, _one_at_a_time: lock }))
+        let disks = match self.disk_mib {
+            Some(mib) => disk::for_stores(&lab, mib)?,
+            None => BTreeMap::new(),
+        };
+        let options = mesh::Options { encryption: self.encryption, periods: self.periods };
+        let mesh = if self.only_stores { Mesh::start_stores(&lab, options) } else { Mesh::start(&lab, options) }?;
+        Ok(Some(Scenario { mesh, lab, disks, _one_at_a_time: lock }))
     }
 }
 
@@ -186,14 +212,12 @@ impl Scenario {
 
     /// Where a node's maps are pinned, seen from the machine.
     fn bpffs(&self, node: &str) -> Result<PathBuf> {
-        let mnt = self.lab.node(node)?.place.mnt.clone().with_context(|| format!("{node} has no mount namespace"))?;
-        let process = mnt.parent().and_then(Path::parent).context("a namespace file lies in /proc/PID/ns")?;
-        Ok(process.join("root/sys/fs/bpf"))
+        Ok(self.lab.node(node)?.place.seen_from_outside(Path::new("/sys/fs/bpf")))
     }
 
     /// Takes everything down; an error when something remains.
     pub fn end(self) -> Result<()> {
-        let Self { mesh, lab, _one_at_a_time: _lock } = self;
+        let Self { mesh, lab, disks: _gone_with_their_nodes, _one_at_a_time: _lock } = self;
         drop(mesh);
         let left = lab.down()?;
         if left.is_empty() { Ok(()) } else { bail!("the lab left behind: {}", left.join(", ")) }

@@ -10,10 +10,13 @@ use crate::cgroup;
 use crate::deadline::wait_until;
 use crate::names::LabName;
 use crate::netns;
+use crate::throttle;
 
 /// Kills the lab's processes and removes its namespaces, cgroups and folder. Doing it twice is no error.
 pub fn sweep(lab: &LabName) -> Result<()> {
+    throttle::lift_all(lab)?;
     let killed = cgroup::remove_all(lab);
+    throttle::remove_all(lab)?;
     for name in netns::list(&lab.netns_prefix()) {
         netns::delete(&name)?;
     }
@@ -31,8 +34,12 @@ pub fn sweep(lab: &LabName) -> Result<()> {
 /// What is left of a lab on the machine, one line each. Empty after a complete teardown.
 pub fn leftovers(lab: &LabName) -> Vec<String> {
     // A killed process is gone from its cgroup a moment before it is gone from /proc.
-    drop(wait_until("the last processes to go", Duration::from_secs(1), || processes(lab).is_empty()));
+    // The same holds for the loop device of a mount that went with its namespace.
+    let is_done = || processes(lab).is_empty() && loop_devices(lab).is_empty();
+    drop(wait_until("the last processes and devices to go", Duration::from_secs(5), is_done));
     let mut left: Vec<String> = processes(lab);
+    left.extend(loop_devices(lab));
+    left.extend(throttle::left(lab).into_iter().map(|path| format!("cgroup {}", path.display())));
     left.extend(netns::list(&lab.netns_prefix()).into_iter().map(|name| format!("network namespace {name}")));
     left.extend(cgroup::directories(&lab.cgroup()).into_iter().map(|path| format!("cgroup {}", path.display())));
     left.extend(files(&lab.state_dir()));
@@ -79,6 +86,20 @@ fn mounts(lab: &LabName) -> Vec<String> {
     // Field 5 is the mount point (proc(5)).
     let points = table.lines().filter_map(|line| line.split_whitespace().nth(4));
     points.filter(is_ours).map(|path| format!("mount {path}")).collect()
+}
+
+/// Loop devices over a file in the lab's folder.
+fn loop_devices(lab: &LabName) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/sys/block") else { return Vec::new() };
+    let state = lab.state_dir();
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(file) = std::fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
+        if Path::new(file.trim()).starts_with(&state) {
+            found.push(format!("device {} over {}", entry.file_name().display(), file.trim()));
+        }
+    }
+    found
 }
 
 /// Everything below a path, with its kind.

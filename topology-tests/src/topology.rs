@@ -52,8 +52,8 @@ pub struct ClusterPlan {
 }
 
 impl ClusterPlan {
-    /// Cluster number `id`, named by its letter, with two nodes, over which the replicas are spread.
-    fn lettered(id: u8, letter: char, cni: Cni, replicas: u8) -> Self {
+    /// Cluster number `id`, named by its letter; the replicas are spread over its nodes.
+    fn lettered(id: u8, letter: char, cni: Cni, nodes: u8, replicas: u8) -> Self {
         let node = |n: u8| NodePlan {
             name: format!("{letter}{n}"),
             ip: Ipv4Addr::new(172, 30, id, 10 + n),
@@ -61,7 +61,7 @@ impl ClusterPlan {
         };
         let replica = |n: u8| ReplicaPlan {
             id: n.into(),
-            node: format!("{letter}{}", 2 - n % 2),
+            node: format!("{letter}{}", (n - 1) % nodes + 1),
             ip: Ipv4Addr::new(172, 30, id, 100 + n),
         };
         Self {
@@ -74,7 +74,7 @@ impl ClusterPlan {
             router_side: Ipv4Addr::new(172, 31, id, 2),
             pod_cidr: net(Ipv4Addr::new(10, id, 0, 0), 16),
             service_cidr: net(Ipv4Addr::new(10, 100 + id, 0, 0), 16),
-            nodes: vec![node(1), node(2)],
+            nodes: (1..=nodes).map(node).collect(),
             replicas: (1..=replicas).map(replica).collect(),
         }
     }
@@ -108,8 +108,13 @@ impl Topology {
 
     /// The same with another number of replicas, at most 5.
     pub fn pair_with_replicas(replicas: u8) -> Self {
-        let cluster = |id, letter, cni| ClusterPlan::lettered(id, letter, cni, replicas);
+        let cluster = |id, letter, cni| ClusterPlan::lettered(id, letter, cni, 2, replicas);
         Self { clusters: vec![cluster(1, 'a', Cni::Ptp), cluster(2, 'b', Cni::Bridge)] }
+    }
+
+    /// cluster-a alone, with three nodes and a replica on each: what happens to a node happens to one replica.
+    pub fn lone() -> Self {
+        Self { clusters: vec![ClusterPlan::lettered(1, 'a', Cni::Ptp, 3, 3)] }
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (&ClusterPlan, &NodePlan)> {

@@ -4,6 +4,7 @@
 //! toolchain), hence its four small dependencies; it knows no mesh word.
 
 mod bootstrap;
+mod chaos;
 mod deny;
 mod fuzz;
 mod lab;
@@ -52,6 +53,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Build a real kube-apiserver into target/tools, for the test that runs one (once; 15 minutes, 5 GB of Go's caches)
     KubeApiserver,
+    /// The store as real processes under load, while processes, lines and disks fail
+    Chaos(chaos::Options),
     /// Break the store on purpose, fault by fault, and see that the checks notice
     Plant(plant::Options),
     /// The checks of `test` that need no run: format, layers, orphans, sizes, clippy, licences
@@ -94,6 +97,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::KubeApiserver => {
             repo.cargo(["run", "--locked", "--quiet", "--package", "etcd-peer", "--bin", "build-kube-apiserver"])
         }
+        Verb::Chaos(options) => chaos::run(&repo, &options),
         Verb::Plant(options) => plant::run(&repo, &options),
         Verb::Lint => Ok(suite::lint(&repo)),
         Verb::CheckLayers => Ok(repo::report("check-layers", &layers::check(&repo)?)),

@@ -58,6 +58,15 @@ impl Backend {
         }
     }
 
+    /// The replica in this process, if there is one.
+    pub(super) fn embedded(&self) -> Option<Arc<Embedded>> {
+        match self {
+            Self::Alone(store) => Some(Arc::clone(store)),
+            Self::Group(group) => Some(Arc::clone(&group.store)),
+            Self::External { .. } => None,
+        }
+    }
+
     pub(super) async fn shutdown(&self) {
         match self {
             Self::Alone(store) => store.shutdown().await,

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 mod cursor;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod memory;
@@ -25,6 +27,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Two files change names, in one step. Not every file system can.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes durable which files the folder has.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -88,6 +92,10 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

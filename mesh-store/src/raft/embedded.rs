@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::disk::{Disk, RealDisk};
 use super::election::Election;
-use super::free_space::FreeSpace;
+use super::free_space::{FreeSpace, NoRoom, Room};
 use super::leader::Leaders;
 use super::leadership::Leadership;
 use super::lease_calls::LeaseCalls;
@@ -126,6 +126,7 @@ pub struct Embedded {
     parts: Arc<Parts>,
     log: LogStore,
     snapshots: SnapshotDir,
+    room: Room,
     progress_interval: Duration,
     quota: Quota,
     ready: watch::Receiver<Option<std::result::Result<(), StartError>>>,
@@ -227,11 +228,14 @@ impl Embedded {
         tasks.spawn(retention::run(Arc::clone(&replica), leadership.clone(), options.retention, stop.clone()));
         let log_bytes = options.snapshot_log_bytes;
         tasks.spawn(upkeep::bound_log(Arc::clone(&replica), raft.clone(), log.clone(), log_bytes, stop.clone()));
-        let space = FreeSpace {
+        let room = Room {
             disk: Arc::clone(&options.disk),
             dir: options.dir.clone(),
             snapshots: snapshots.clone(),
             segment_bytes: options.segment_bytes,
+        };
+        let space = FreeSpace {
+            room: room.clone(),
             member_id: member.id,
             replica: Arc::clone(&replica),
             proposer: proposer.clone(),
@@ -267,6 +271,7 @@ impl Embedded {
             parts,
             log,
             snapshots,
+            room,
             progress_interval,
             quota: options.quota,
             ready,
@@ -307,9 +312,24 @@ impl Embedded {
         }
     }
 
-    /// False once storage or consensus has failed: the replica answers no write any more until it is restarted.
-    pub fn is_healthy(&self) -> bool {
-        self.raft.metrics().borrow().running_state.is_ok()
+    /// Resolves when storage or consensus has failed, with the reason: the replica answers no write any more until it is
+    /// started again.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+                return fatal.to_string();
+            }
+            // openraft drops the sender without a last word only when its task was thrown away.
+            if metrics.changed().await.is_err() {
+                return "consensus has ended".to_owned();
+            }
+        }
+    }
+
+    /// Whether the disk has the room that the replica wants to have. One that failed for want of it would fail again.
+    pub fn has_room(&self) -> std::result::Result<(), NoRoom> {
+        self.room.check()
     }
 
     /// Takes a snapshot now and lets the log before it go. Returns when it is asked for, not when it is done.

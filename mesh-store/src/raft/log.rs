@@ -298,7 +298,12 @@ impl Log {
             None => Ok(None),
             Some(Spare::Ready(path)) => Ok(Some(path)),
             Some(Spare::Preparing(thread)) => match thread.join() {
-                Ok(path) => path.map(Some),
+                Ok(Ok(path)) => Ok(Some(path)),
+                // There may have been no room then, and some now.
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "no log file could be prepared in advance");
+                    Ok(None)
+                }
                 Err(_) => Err(io::Error::other("the thread that prepares log files panicked")),
             },
         }

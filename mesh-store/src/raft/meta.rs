@@ -1,6 +1,7 @@
 //! The few facts that must outlive a crash but are not in the log: the vote, what was purged, and the group's number.
 //!
-//! One small file, replaced as a whole (write, sync, rename, sync the folder), so that it is always either old or new.
+//! One small file, replaced as a whole, so that it is always either old or new. A second one of the same length lies beside it:
+//! the new facts are written there, synced, and the two change names. So a vote can be cast on a disk that is full.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use super::disk::{self, Disk, DiskCursor};
 use super::types::{LogId, Vote};
 
 const FORMAT: u32 = 2;
+/// What the facts are filled up to, so that each file fits the next ones.
+const BODY_BYTES: usize = 504;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
@@ -35,17 +38,21 @@ pub(crate) struct Meta {
 pub(crate) struct MetaFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// What is in it means nothing.
+    spare: PathBuf,
     pub(crate) meta: Meta,
 }
 
 impl MetaFile {
     /// Reads the file; `None` in a folder that has none is an empty [`Meta`].
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, MetaError> {
-        let path = dir.join("meta");
+        let (path, spare) = (dir.join("meta"), dir.join("meta.spare"));
+        // The two may have changed names without that being durable: then the spare is what a crash would bring back.
+        disk.sync_dir(dir).map_err(|source| MetaError::Io { path: dir.to_path_buf(), source })?;
         let bytes = match disk::read_all(&*disk, &path) {
             Ok(bytes) => bytes,
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { disk, path, meta: Meta::default() });
+                return Ok(Self { disk, path, spare, meta: Meta::default() });
             }
             Err(source) => return Err(MetaError::Io { path, source }),
         };
@@ -59,18 +66,51 @@ impl MetaFile {
             return Err(damaged("its checksum does not match"));
         }
         let meta = postcard::from_bytes(body).map_err(|error| damaged(&error.to_string()))?;
-        Ok(Self { disk, path, meta })
+        Ok(Self { disk, path, spare, meta })
     }
 
     /// Replaces the file. The value in memory changes only when that has succeeded.
     pub(crate) fn save(&mut self, meta: Meta) -> io::Result<()> {
-        let body = postcard::to_stdvec(&meta).map_err(io::Error::other)?;
+        let mut body = postcard::to_stdvec(&meta).map_err(io::Error::other)?;
+        body.resize(body.len().max(BODY_BYTES), 0);
         let mut bytes = FORMAT.to_le_bytes().to_vec();
         bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         bytes.extend_from_slice(&body);
-        replace(&*self.disk, &self.path, |file| file.write_all(&bytes))?;
+        if !self.save_to_spare(&bytes)? {
+            replace(&*self.disk, &self.path, |file| file.write_all(&bytes))?;
+            if let Err(error) = self.make_spare(bytes.len()) {
+                tracing::debug!(%error, path = %self.spare.display(), "no spare file for the next vote");
+            }
+        }
         self.meta = meta;
         Ok(())
+    }
+
+    /// False when there is no spare that fits, or the file system cannot exchange names.
+    fn save_to_spare(&self, bytes: &[u8]) -> io::Result<bool> {
+        let Ok(spare) = self.disk.open(&self.spare) else { return Ok(false) };
+        if spare.size()? != bytes.len() as u64 {
+            return Ok(false);
+        }
+        spare.write_at(bytes, 0)?;
+        spare.sync_all()?;
+        if self.disk.exchange(&self.spare, &self.path).is_err() {
+            return Ok(false);
+        }
+        self.path.parent().map_or(Ok(()), |dir| self.disk.sync_dir(dir))?;
+        Ok(true)
+    }
+
+    fn make_spare(&self, len: usize) -> io::Result<()> {
+        let made = self.disk.create(&self.spare).and_then(|file| {
+            file.write_at(&vec![0; len], 0)?;
+            file.sync_all()
+        });
+        if made.is_err() {
+            // Of no use, and it may take what is left of the disk.
+            drop(self.disk.remove(&self.spare));
+        }
+        made
     }
 }
 
@@ -84,8 +124,11 @@ pub(crate) fn replace(
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     let mut file = DiskCursor::new(disk.create(&temporary)?);
-    write(&mut file)?;
-    file.sync_all()?;
+    if let Err(error) = write(&mut file).and_then(|()| file.sync_all()) {
+        // On a full disk, what it takes is needed elsewhere.
+        drop(disk.remove(&temporary));
+        return Err(error);
+    }
     disk.rename(&temporary, path)?;
     path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
 }
@@ -99,6 +142,25 @@ mod tests {
 
     fn open(dir: &Path) -> Result<MetaFile, MetaError> {
         MetaFile::open(Arc::new(RealDisk), dir)
+    }
+
+    #[test]
+    fn a_vote_needs_no_new_space() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let inodes =
+            || ["meta", "meta.spare"].map(|name| fs::metadata(dir.path().join(name)).map(|file| file.ino()).unwrap());
+        let mut file = open(dir.path()).unwrap();
+        file.save(Meta::default()).unwrap();
+        let before = inodes();
+        for term in 1..4 {
+            let meta = Meta { vote: Some(Vote::new(term, 1)), ..Meta::default() };
+            file.save(meta.clone()).unwrap();
+            assert_eq!(open(dir.path()).unwrap().meta, meta);
+        }
+        let [one, other] = before;
+        assert_eq!(inodes(), [other, one], "three saves in the two files that there were");
     }
 
     #[test]

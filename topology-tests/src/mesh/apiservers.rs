@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use super::{Mesh, READY};
 use crate::components::{self, APISERVER_METRICS_PORT, ApiserverFiles};
@@ -52,7 +53,7 @@ impl Mesh {
         let replica = replica(lab, cluster, id)?;
         let folder = lab.cluster_dir(cluster);
         let files = ApiserverFiles {
-            state: folder.join(format!("apiserver-{id}")),
+            state: state_dir(lab, cluster, id),
             ca: folder.join("ca"),
             manifests: folder.join("manifests"),
             admin_socket: admin_socket(lab, cluster, id),
@@ -83,6 +84,22 @@ impl Mesh {
     pub fn kill_apiserver(&self, cluster: &str, id: u64) -> Result<()> {
         let found = self.apiservers.lock().remove(&key(cluster, id));
         found.with_context(|| format!("replica {id} of {cluster} does not run"))?.kill9()
+    }
+
+    /// Starts every replica again that has ended by itself, and says which: what a supervisor does.
+    pub fn restart_ended(&self, lab: &Lab, cluster: &str) -> Result<Vec<u64>> {
+        let ended: Vec<u64> = {
+            let mut apiservers = self.apiservers.lock();
+            let has_ended = |(of, _): &Key, proc: &mut Proc| of == cluster && !proc.is_alive();
+            apiservers.extract_if(.., has_ended).map(|((_, id), _)| id).collect()
+        };
+        ended.iter().try_for_each(|id| self.start_apiserver(lab, cluster, *id))?;
+        Ok(ended)
+    }
+
+    /// A signal to a replica, and to nobody where it does not run.
+    pub fn signal_apiserver(&self, cluster: &str, id: u64, signal: Signal) -> Result<()> {
+        self.apiservers.lock().get(&key(cluster, id)).map_or(Ok(()), |proc| proc.signal(signal))
     }
 
     /// The process of a replica.
@@ -124,6 +141,11 @@ fn replica<'a>(lab: &'a Lab, cluster: &str, id: u64) -> Result<&'a ReplicaPlan> 
 
 fn key(cluster: &str, id: u64) -> Key {
     (cluster.to_owned(), id)
+}
+
+/// Where a replica keeps all that it must not lose.
+pub fn state_dir(lab: &Lab, cluster: &str, id: u64) -> PathBuf {
+    lab.cluster_dir(cluster).join(format!("apiserver-{id}"))
 }
 
 pub(super) fn admin_socket(lab: &Lab, cluster: &str, id: u64) -> PathBuf {

@@ -11,6 +11,7 @@ mod bad_input;
 mod cut_off;
 mod failover;
 mod forged_packets;
+mod full_disk;
 mod partition;
 mod real_manifests;
 mod restarts;

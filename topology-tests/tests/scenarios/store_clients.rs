@@ -1,15 +1,14 @@
 //! Clients of a cluster's store for scenarios: one writes numbers, one follows them, both go on at another replica when
 //! theirs dies.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, TlsOptions, WatchOptions};
+use etcd_client::{EventType, GetOptions, WatchOptions};
 use parking_lot::Mutex;
-use topology_tests::components::ETCD_PORT;
 use topology_tests::deadline::wait_until;
+use topology_tests::etcd_access::Access;
 use topology_tests::scenario::Scenario;
 
 /// A request to a replica that died is given up after this.
@@ -35,38 +34,6 @@ pub(crate) struct Seen {
     pub(crate) watches: Mutex<u64>,
 }
 
-/// The endpoints of a cluster and what it takes to be its administrator.
-pub(crate) struct Access {
-    endpoints: Vec<String>,
-    tls: TlsOptions,
-}
-
-impl Access {
-    fn of(s: &Scenario, cluster: &str) -> Self {
-        let plan = s.lab.cluster_plan(cluster).unwrap();
-        let endpoints = plan.replicas.iter().map(|replica| format!("https://{}:{ETCD_PORT}", replica.ip)).collect();
-        let state = s.lab.cluster_dir(cluster).join("apiserver-1");
-        let read = |file: &str| std::fs::read(Path::new(&state).join(file)).unwrap();
-        let tls = TlsOptions::new()
-            .ca_certificate(Certificate::from_pem(read("ca.crt")))
-            .identity(Identity::from_pem(read("admin.crt"), read("admin.key")))
-            .domain_name("localhost");
-        Self { endpoints, tls }
-    }
-
-    /// To one replica after the other: which one answers is what the test is about.
-    async fn client(&self, turn: usize) -> Option<Client> {
-        let endpoint = &self.endpoints[turn % self.endpoints.len()];
-        let options = ConnectOptions::new()
-            .with_tls(self.tls.clone())
-            .with_connect_timeout(PATIENCE)
-            .with_keep_alive(Duration::from_millis(500), Duration::from_millis(500))
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        Client::connect([endpoint], Some(options)).await.ok()
-    }
-}
-
 /// Writes 1, 2, 3, … to one key each, every number until it is acknowledged.
 async fn write(access: &Access, seen: &Seen, stop: &AtomicBool) {
     let (mut turn, mut number) = (0, 1_u64);
@@ -85,6 +52,8 @@ async fn write(access: &Access, seen: &Seen, stop: &AtomicBool) {
             tokio::time::sleep(PAUSE).await;
         } else {
             turn += 1;
+            // One that refuses does so at once.
+            tokio::time::sleep(PAUSE).await;
             client = access.client(turn).await;
         }
     }
@@ -139,8 +108,11 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn start(s: &Scenario, cluster: &str) -> Self {
-        let (access, seen, stop) =
-            (Arc::new(Access::of(s, cluster)), Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+        let (access, seen, stop) = (
+            Arc::new(Access::of(&s.lab, cluster).unwrap()),
+            Arc::new(Seen::default()),
+            Arc::new(AtomicBool::new(false)),
+        );
         let shared = || (Arc::clone(&access), Arc::clone(&seen), Arc::clone(&stop));
         let nodes = &s.lab.cluster_plan(cluster).unwrap().nodes;
         let (one, other) = (shared(), shared());

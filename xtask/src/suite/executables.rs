@@ -38,7 +38,7 @@ impl Group {
             // Half of it is 1,000 simulated worlds.
             Self::Integration => 330,
             Self::Verifier => 30,
-            Self::Scenarios => 510,
+            Self::Scenarios => 630,
         })
     }
 

@@ -28,6 +28,7 @@ struct Contents {
 enum Naming {
     Create(PathBuf, u64),
     Rename(PathBuf, PathBuf),
+    Exchange(PathBuf, PathBuf),
     Remove(PathBuf),
 }
 
@@ -42,6 +43,12 @@ impl Naming {
                     names.insert(to, file);
                 }
             }
+            Self::Exchange(one, other) => {
+                if let (Some(first), Some(second)) = (names.get(&one).copied(), names.get(&other).copied()) {
+                    names.insert(one, second);
+                    names.insert(other, first);
+                }
+            }
             Self::Remove(path) => {
                 names.remove(&path);
             }
@@ -49,7 +56,7 @@ impl Naming {
     }
 
     fn is_in(&self, dir: &Path) -> bool {
-        let (Self::Create(path, _) | Self::Rename(_, path) | Self::Remove(path)) = self;
+        let (Self::Create(path, _) | Self::Rename(_, path) | Self::Exchange(_, path) | Self::Remove(path)) = self;
         path.parent() == Some(dir)
     }
 }
@@ -213,6 +220,18 @@ impl Disk for SimDisk {
                 return Err(io::ErrorKind::NotFound.into());
             }
             let naming = Naming::Rename(from.to_owned(), to.to_owned());
+            naming.clone().apply(&mut platter.names);
+            platter.unsynced.push(naming);
+            Ok(())
+        })
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.change(|platter| {
+            if !platter.names.contains_key(one) || !platter.names.contains_key(other) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            let naming = Naming::Exchange(one.to_owned(), other.to_owned());
             naming.clone().apply(&mut platter.names);
             platter.unsynced.push(naming);
             Ok(())

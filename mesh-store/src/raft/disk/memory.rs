@@ -60,6 +60,14 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let (first, second) = (self.file(one)?, self.file(other)?);
+        let mut files = self.0.lock();
+        files.insert(one.to_path_buf(), second);
+        files.insert(other.to_path_buf(), first);
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.lock().remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }

@@ -127,16 +127,21 @@ fn find_later(bytes: &[u8], from: usize, segment: u64, missing: u64) -> Option<u
         .map(|found| found.index)
 }
 
-/// Makes a file of zeros whose blocks all exist.
+/// Makes a file of zeros whose blocks all exist; or none, so that what is left of a full disk is not lost to it.
 pub(super) fn prepare(disk: &dyn Disk, path: &Path, size: u64) -> io::Result<()> {
-    let file = disk.create(path)?;
-    let mut at = 0;
-    while at < size {
-        let step = usize::try_from(size - at).unwrap_or(usize::MAX).min(ZEROS.len());
-        file.write_at(&ZEROS[..step], at)?;
-        at += step as u64;
+    let filled = disk.create(path).and_then(|file| {
+        let mut at = 0;
+        while at < size {
+            let step = usize::try_from(size - at).unwrap_or(usize::MAX).min(ZEROS.len());
+            file.write_at(&ZEROS[..step], at)?;
+            at += step as u64;
+        }
+        file.sync_all()
+    });
+    if filled.is_err() {
+        drop(disk.remove(path));
     }
-    file.sync_all()
+    filled
 }
 
 pub(super) fn file_name(dir: &Path, number: u64) -> PathBuf {
