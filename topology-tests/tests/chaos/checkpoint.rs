@@ -23,6 +23,9 @@ use crate::world::{World, in_network};
 const EVERY: Duration = Duration::from_secs(45);
 const READ_WITHIN: Duration = Duration::from_mins(1);
 
+/// Above every number that clients write.
+const FOREIGN: Value = 1 << 62;
+
 type State = BTreeMap<Key, (Value, i64)>;
 
 pub(crate) struct Historian<'a> {
@@ -112,7 +115,7 @@ impl<'a> Historian<'a> {
 
     fn follow(&mut self, piece: &Committed) {
         for (revision, changes) in piece {
-            for change in changes {
+            for change in changes.iter().filter(|change| change.key.starts_with(PREFIX)) {
                 match change.value {
                     Some(value) => drop(self.state.insert(change.key.clone(), (value, *revision))),
                     None => drop(self.state.remove(&change.key)),
@@ -134,14 +137,19 @@ impl<'a> Historian<'a> {
 async fn tell(world: &World, replica: u64, from: i64, upto: i64) -> Result<Told> {
     let mut etcd = world.access.client_of(replica).await.context("it takes no connection")?;
     let mut history = Committed::new();
-    let options = WatchOptions::new().with_prefix().with_start_revision(from);
-    let mut watch = etcd.watch(PREFIX, Some(options)).await?;
+    // Of all keys, the product's own, too: then every revision must be there.
+    let options = WatchOptions::new().with_all_keys().with_start_revision(from);
+    let mut watch = etcd.watch("", Some(options)).await?;
     let mut reached = 0;
     while reached < upto {
         let response = watch.message().await?.context("the watch ended")?;
         ensure!(!response.canceled(), "the watch was cancelled: {}", response.cancel_reason());
         for event in response.events() {
-            let (revision, change) = watchers::change(event);
+            let (revision, mut change) = watchers::change(event);
+            if !change.key.starts_with(PREFIX) {
+                // Not written by clients, so not a number: a value that no other revision has stands for it.
+                change.value = change.value.map(|_| FOREIGN + revision.unsigned_abs());
+            }
             if revision <= upto {
                 history.entry(revision).or_default().push(change);
             }
