@@ -48,9 +48,10 @@ fn three_replicas_keep_every_promise_while_processes_lines_and_disks_fail() {
         faults.next();
         historian.read_if_due();
     }
-    world.stop_clients();
+    let following = running.stop_asking(&world);
     let last = historian.read();
-    running.join(&world, last);
+    world.goal.send_replace(Some(last));
+    following.join().unwrap();
     let checked = Instant::now();
     let history = world.take_history(last);
     let mut violations = world.take_violations();

@@ -49,7 +49,10 @@ pub(crate) struct World {
 }
 
 /// The threads in which clients and watchers run.
-pub(crate) struct Running(Vec<JoinHandle<()>>);
+pub(crate) struct Running {
+    asking: JoinHandle<()>,
+    following: JoinHandle<()>,
+}
 
 impl World {
     pub(crate) fn new(s: &Scenario, seed: u64) -> Self {
@@ -95,7 +98,7 @@ impl World {
                 following.violation(Promise::Watches, format!("watchers do not get to the end in {FOLLOWED_WITHIN:?}"));
             }
         });
-        Running(vec![asking, following])
+        Running { asking, following }
     }
 
     pub(crate) fn random(&self, stream: u64) -> StdRng {
@@ -153,10 +156,6 @@ impl World {
         replicas[random.random_range(0..replicas.len())]
     }
 
-    pub(crate) fn stop_clients(&self) {
-        self.stop.cancel();
-    }
-
     /// All that was noted. A lease may have ended after the last revision that was read.
     pub(crate) fn take_history(&self, last: i64) -> History {
         let mut history = std::mem::take(&mut *self.history.lock());
@@ -168,12 +167,11 @@ impl World {
 }
 
 impl Running {
-    /// Waits until everybody has ended; watchers do when they have seen everything up to `last`.
-    pub(crate) fn join(self, world: &World, last: i64) {
-        world.goal.send_replace(Some(last));
-        for thread in self.0 {
-            thread.join().unwrap();
-        }
+    /// Ends clients: what they have begun is answered, or given up, when this returns.
+    pub(crate) fn stop_asking(self, world: &World) -> JoinHandle<()> {
+        world.stop.cancel();
+        self.asking.join().unwrap();
+        self.following
     }
 }
 
