@@ -17,6 +17,9 @@ use crate::history::{Change, Committed, Seen};
 /// A write takes no longer when everything is well again; by the simulated clock.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// Members that have not changed for so long will not change; by the simulated clock.
+const STEADY: Duration = Duration::from_secs(3);
+
 /// Whether the history could be read up to a last write, so that it can be judged.
 pub(super) async fn settle(world: &Arc<World>, watching: &TaskTracker) -> bool {
     let replicas: Vec<(u64, Arc<Embedded>)> = {
@@ -97,13 +100,22 @@ async fn leases_end(world: &World, store: &Embedded) {
     }
 }
 
+/// Who belongs to the group, once that does not change any more: a change that was given up may still be under way.
 async fn members(replicas: &[(u64, Arc<Embedded>)]) -> Option<Vec<u64>> {
     let started = Instant::now();
+    let mut known: Option<(Vec<u64>, Instant)> = None;
     while started.elapsed() < PATIENCE {
         for (_, store) in replicas {
-            if let Ok(Ok(members)) = tokio::time::timeout(Duration::from_secs(8), store.members(true)).await {
-                return Some(members.into_iter().map(|member| member.id).collect());
+            let Ok(Ok(members)) = tokio::time::timeout(Duration::from_secs(8), store.members(true)).await else {
+                continue;
+            };
+            let ids: Vec<u64> = members.into_iter().map(|member| member.id).collect();
+            match &known {
+                Some((before, since)) if *before == ids && since.elapsed() >= STEADY => return Some(ids),
+                Some((before, _)) if *before == ids => {}
+                _ => known = Some((ids, Instant::now())),
             }
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
     None
