@@ -20,7 +20,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<bool> {
         bail!("the programs do not build");
     }
     let mut test = repo.cargo_command();
-    test.args(["test", "--locked", "--workspace", "--test", "chaos", "--", "--ignored", "--nocapture"]);
+    test.args(["test", "--locked", "--workspace", "--test", "chaos", "--", "--nocapture"]);
     test.env("ISTHMUS_CHAOS_SECONDS", options.seconds.to_string());
     if let Some(seed) = options.seed {
         test.env("ISTHMUS_CHAOS_SEED", seed.to_string());

@@ -33,7 +33,6 @@ use self::world::World;
 const DISK_MIB: u32 = 320;
 
 #[test]
-#[ignore = "not yet in `make test`: its last changes have not been run; make chaos runs it"]
 fn three_replicas_keep_every_promise_while_processes_lines_and_disks_fail() {
     let lasts: u64 = std::env::var("ISTHMUS_CHAOS_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
     let seed: u64 = std::env::var("ISTHMUS_CHAOS_SEED")
