@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::components::Encryption;
+use crate::components::{Encryption, Store};
 use crate::names::LabName;
 
 mod attach;
@@ -141,6 +141,9 @@ pub struct Demo {
     pub keep: bool,
     #[arg(long, value_enum, default_value = "wireguard")]
     pub encryption: Encryption,
+    /// Where the API servers keep their state: in themselves, or in a real etcd of three members for each cluster
+    #[arg(long, value_enum, default_value = "embedded")]
+    pub store: Store,
     /// Where result.json goes [default: target/demo]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

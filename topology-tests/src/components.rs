@@ -20,6 +20,17 @@ pub enum Encryption {
     None,
 }
 
+/// Where the API servers keep their state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::Display, clap::ValueEnum)]
+#[strum(serialize_all = "lowercase")]
+pub enum Store {
+    /// In themselves, replicated among them.
+    #[default]
+    Embedded,
+    /// In an etcd of three members for each cluster.
+    External,
+}
+
 /// Settings that scenarios shorten.
 #[derive(Debug, Clone, Default)]
 pub struct Periods {

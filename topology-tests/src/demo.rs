@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::components::{Encryption, Periods};
+use crate::components::{Encryption, Periods, Store};
 use crate::lab::{self, Lab};
 use crate::mesh::{self, Mesh};
 use result::Outcome;
@@ -21,6 +21,7 @@ mod traffic;
 
 pub struct Options {
     pub encryption: Encryption,
+    pub store: Store,
     /// Where the result goes; `target/demo` when not said.
     pub out: Option<PathBuf>,
     pub keep: bool,
@@ -35,12 +36,19 @@ pub fn run(lab: lab::Options, options: &Options, stay: impl FnOnce(&Lab, &Mesh) 
         let pods = lab.pods().len();
         Ok((lab, format!("{pods} pods ready")))
     })?;
-    let mesh = timeline.step("start mesh-apiserver, mesh-tunnel and node-agent everywhere", || {
-        let mesh = Mesh::start(&lab, mesh::Options { encryption: options.encryption, periods: Periods::default() })?;
+    let what = match options.store {
+        Store::Embedded => "start mesh-apiserver, mesh-tunnel and node-agent everywhere",
+        Store::External => {
+            "start three etcd for each cluster, then mesh-apiserver, mesh-tunnel and node-agent everywhere"
+        }
+    };
+    let mesh = timeline.step(what, || {
+        let (encryption, store) = (options.encryption, options.store);
+        let mesh = Mesh::start(&lab, mesh::Options { encryption, store, periods: Periods::default() })?;
         let count = mesh.processes().len();
         Ok((mesh, format!("{count} processes ready")))
     })?;
-    let mut outcome = Outcome::new(options.encryption);
+    let mut outcome = Outcome::new(options.encryption, options.store);
     let told = story::tell(&lab, &mesh, &mut timeline, &mut outcome);
     let out = options.out.clone().unwrap_or_else(|| lab.binaries.target_dir().join("demo"));
     if options.keep {

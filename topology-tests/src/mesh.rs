@@ -2,6 +2,7 @@
 //! through `components`, and their state only through what they serve.
 
 pub mod apiservers;
+mod etcd;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use etcd_peer::EtcdPeer;
 use parking_lot::Mutex;
 
-use crate::components::{self, AgentFiles, Encryption, Periods};
+use self::etcd::Etcd;
+use crate::components::{self, AgentFiles, Encryption, Periods, Store};
 use crate::lab::Lab;
 use crate::netns;
 use crate::proc::{self, Proc};
@@ -25,6 +28,7 @@ const READY: Duration = Duration::from_secs(20);
 pub struct Options {
     pub encryption: Encryption,
     pub periods: Periods,
+    pub store: Store,
 }
 
 /// The running processes of the mesh, by replica or by node. Killed when dropped.
@@ -34,6 +38,8 @@ pub struct Mesh {
     config: PathBuf,
     /// Whether the kernel has WireGuard: then there is no mesh-tunnel.
     kernel_wireguard: bool,
+    /// The external stores, by cluster.
+    etcds: Mutex<BTreeMap<String, Etcd>>,
     apiservers: Mutex<BTreeMap<apiservers::Key, Proc>>,
     agents: Mutex<BTreeMap<String, Proc>>,
     tunnels: Mutex<BTreeMap<String, Proc>>,
@@ -63,10 +69,14 @@ impl Mesh {
             kernel_wireguard: kernel_has_wireguard(&lab.name.netns(first.name())),
             config: write_config(lab)?,
             options,
+            etcds: Mutex::default(),
             apiservers: Mutex::default(),
             agents: Mutex::default(),
             tunnels: Mutex::default(),
         };
+        if mesh.options.store == Store::External {
+            mesh.start_etcds(lab)?;
+        }
         for cluster in &lab.topology.clusters {
             mesh.start_apiservers(lab, &cluster.name)?;
         }
@@ -139,9 +149,12 @@ impl Mesh {
         Ok(has_one)
     }
 
-    /// SIGKILL to every process of a cluster's mesh.
+    /// SIGKILL to every process of a cluster's mesh, and to its external store.
     pub fn kill_cluster(&self, lab: &Lab, cluster: &str) -> Result<()> {
         self.kill_apiservers(lab, cluster)?;
+        if let Some(etcd) = self.etcds.lock().get_mut(cluster) {
+            etcd.kill()?;
+        }
         for node in &lab.cluster_plan(cluster)?.nodes {
             self.kill_agent(&node.name)?;
             self.kill_tunnel(&node.name)?;
@@ -151,6 +164,10 @@ impl Mesh {
 
     /// Starts every process of a cluster's mesh again.
     pub fn restart_cluster(&self, lab: &Lab, cluster: &str) -> Result<()> {
+        if let Some(etcd) = self.etcds.lock().get_mut(cluster) {
+            etcd.start_members(lab)?;
+            etcd.wait_healthy(lab)?;
+        }
         self.start_apiservers(lab, cluster)?;
         for node in &lab.cluster_plan(cluster)?.nodes {
             self.start_tunnel(lab, &node.name)?;
@@ -163,11 +180,23 @@ impl Mesh {
     pub fn processes(&self) -> Vec<(String, u32, bool)> {
         let mut all = Vec::new();
         let facts = |proc: &Proc| (proc.name().to_owned(), proc.pid(), proc.is_alive());
+        all.extend(self.etcds.lock().values().flat_map(Etcd::members).map(facts));
         all.extend(self.apiservers.lock().values().map(facts));
         for group in [&self.agents, &self.tunnels] {
             all.extend(group.lock().values().map(facts));
         }
         all
+    }
+
+    /// All of them at once: a member waits for the others.
+    fn start_etcds(&self, lab: &Lab) -> Result<()> {
+        let workspace = lab.binaries.target_dir().parent().context("the target folder lies in a workspace")?;
+        let peer = EtcdPeer::obtain(workspace).context("an etcd for the external store")?;
+        let mut etcds = self.etcds.lock();
+        for cluster in &lab.topology.clusters {
+            etcds.insert(cluster.name.clone(), Etcd::start(lab, &peer, &cluster.name)?);
+        }
+        etcds.values().try_for_each(|etcd| etcd.wait_healthy(lab))
     }
 
     /// A token that lets one node enrol, in a file that only root reads.

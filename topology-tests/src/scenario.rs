@@ -14,7 +14,7 @@ use agent_ebpf::maps::{Access, Counters, IpCache};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::components::{self, Encryption, Periods};
+use crate::components::{self, Encryption, Periods, Store};
 use crate::control_plane::PodRecord;
 use crate::deadline::{wait_for, wait_until};
 use crate::disk::{self, Disk};
@@ -49,6 +49,7 @@ pub struct Setup {
     pub disk_mib: Option<u32>,
     /// Without agents and tunnels.
     pub only_stores: bool,
+    pub store: Store,
 }
 
 impl Setup {
@@ -73,6 +74,7 @@ impl Setup {
             periods: Periods::default(),
             disk_mib: None,
             only_stores: false,
+            store: Store::default(),
         }
     }
 
@@ -97,7 +99,7 @@ impl Setup {
             Some(mib) => disk::for_stores(&lab, mib)?,
             None => BTreeMap::new(),
         };
-        let options = mesh::Options { encryption: self.encryption, periods: self.periods };
+        let options = mesh::Options { encryption: self.encryption, periods: self.periods, store: self.store };
         let mesh = if self.only_stores { Mesh::start_stores(&lab, options) } else { Mesh::start(&lab, options) }?;
         Ok(Some(Scenario { mesh, lab, disks, _one_at_a_time: lock }))
     }

@@ -11,7 +11,7 @@ use strum::IntoEnumIterator as _;
 use topology_tests::bench::store::{self, Scale, Workload};
 use topology_tests::bench::{convergence, etcd_peer::EtcdPeer, report::Report};
 use topology_tests::binaries::Binaries;
-use topology_tests::components::{Encryption, Periods};
+use topology_tests::components::{Encryption, Periods, Store};
 use topology_tests::{lab, mesh, topology::Topology};
 
 #[derive(Parser)]
@@ -97,8 +97,10 @@ fn convergence_area(out: &Path, samples: usize) -> Result<Table> {
         manifests: std::collections::BTreeMap::new(),
     };
     let lab = lab::Lab::up(options)?;
-    let mesh =
-        mesh::Mesh::start(&lab, mesh::Options { encryption: Encryption::Wireguard, periods: Periods::default() })?;
+    let mesh = mesh::Mesh::start(
+        &lab,
+        mesh::Options { encryption: Encryption::Wireguard, periods: Periods::default(), store: Store::Embedded },
+    )?;
     let report = Report::new(convergence::run(&lab, &mesh, samples)?);
     drop(mesh);
     let left = lab.down()?;

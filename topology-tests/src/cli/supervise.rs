@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::snapshot::{Phase, Snapshot};
 use super::{Demo, Example, Up, interrupt};
-use crate::components::{Encryption, Periods};
+use crate::components::{Encryption, Periods, Store};
 use crate::demo;
 use crate::lab::{self, Lab};
 use crate::manifest::Manifests;
@@ -45,13 +45,13 @@ pub(super) fn demo(args: &Demo) -> Result<ExitCode> {
     let lab = lab::Options { name, topology, manifests };
     demo::run(
         lab,
-        &demo::Options { encryption: args.encryption, out: args.out.clone(), keep: args.keep },
+        &demo::Options { encryption: args.encryption, store: args.store, out: args.out.clone(), keep: args.keep },
         |lab, mesh| keep(lab, Some(mesh)).map(drop),
     )
 }
 
 fn start_mesh(lab: &Lab, encryption: Encryption) -> Result<Mesh> {
-    Mesh::start(lab, mesh::Options { encryption, periods: Periods::default() })
+    Mesh::start(lab, mesh::Options { encryption, periods: Periods::default(), store: Store::default() })
 }
 
 /// Writes the snapshot over and over; only a signal ends it.

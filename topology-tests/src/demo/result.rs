@@ -7,11 +7,13 @@ use anyhow::{Context, Result};
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::components::Encryption;
+use crate::components::{Encryption, Store};
 
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     pub encryption: String,
+    /// Where the API servers kept their state.
+    pub store: String,
     /// From `meshctl connect` to the first answer from the other cluster.
     pub connect_to_first_answer_ms: u64,
     /// From `meshctl connect` until every client had an answer from every target.
@@ -44,9 +46,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(encryption: Encryption) -> Self {
+    pub(super) fn new(encryption: Encryption, store: Store) -> Self {
         Self {
             encryption: encryption.to_string(),
+            store: store.to_string(),
             connect_to_first_answer_ms: 0,
             connect_to_all_answers_ms: 0,
             requests: 0,
@@ -112,7 +115,8 @@ impl Outcome {
         let answers: Vec<String> =
             self.answers_by_cluster.iter().map(|(cluster, count)| format!("{cluster} {count}")).collect();
         let tunnel = self.tunnel_kill_recovery_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        let rows: [(&str, String, &str); 16] = [
+        let rows: [(&str, String, &str); 17] = [
+            ("store of the API servers", self.store.clone(), ""),
             ("connect to first answer", format!("{} ms", self.connect_to_first_answer_ms), "5000 ms"),
             ("connect to all answers", format!("{} ms", self.connect_to_all_answers_ms), ""),
             ("requests", self.requests.to_string(), ""),
@@ -124,7 +128,7 @@ impl Outcome {
             ("cluster killed, last failure", format!("{} ms", self.cluster_kill_failover_ms), "3000 ms"),
             ("cluster restored, all answers", format!("{} ms", self.cluster_restore_ms), ""),
             ("errors while an agent was down", self.agent_restart_errors.to_string(), "0"),
-            ("errors while a store's leader was down", self.replica_kill_errors.to_string(), "0"),
+            ("errors while the leading API server was down", self.replica_kill_errors.to_string(), "0"),
             ("errors while all API servers were down", self.apiserver_restart_errors.to_string(), "0"),
             ("tunnel process killed, last failure", tunnel, ""),
             ("clear packets on the WAN", self.clear_packets_on_wan.to_string(), if is_clear { "> 0" } else { "0" }),
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_clear_counter_must_bite_without_encryption_and_stay_at_zero_with_it() {
-        let mut outcome = Outcome::new(Encryption::Wireguard);
+        let mut outcome = Outcome::new(Encryption::Wireguard, Store::Embedded);
         outcome.requests = 1;
         outcome.wireguard_packets_on_wan = 1;
         assert_eq!(outcome.broken_bounds(), Vec::<String>::new());

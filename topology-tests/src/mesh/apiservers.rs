@@ -61,7 +61,10 @@ impl Mesh {
         let place = &lab.node(&replica.node)?.place;
         let program = lab.binaries.find("mesh-apiserver")?;
         let (encryption, periods) = (self.options.encryption, &self.options.periods);
-        let command = components::mesh_apiserver(&program, place, plan, replica, &files, encryption, periods);
+        let mut command = components::mesh_apiserver(&program, place, plan, replica, &files, encryption, periods);
+        if let Some(etcd) = self.etcds.lock().get(cluster) {
+            command.args(etcd.flags(&plan.replicas));
+        }
         let name = format!("mesh-apiserver-{cluster}-{id}");
         let proc = Proc::start(&name, command, &lab.logs().join(format!("{name}.log")))?;
         self.apiservers.lock().insert(key(cluster, id), proc);
