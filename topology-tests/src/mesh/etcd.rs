@@ -17,7 +17,7 @@ use mesh_types::ClusterName;
 
 use crate::lab::Lab;
 use crate::proc::Proc;
-use crate::topology::ReplicaPlan;
+use crate::topology::{ClusterPlan, ReplicaPlan};
 
 const CLIENT_PORT: u16 = 12379;
 const PEER_PORT: u16 = 12380;
@@ -39,7 +39,7 @@ impl Etcd {
     /// Makes the certificates of a cluster's etcd and starts its members.
     pub(super) fn start(lab: &Lab, peer: &EtcdPeer, cluster: &str) -> Result<Self> {
         let folder = lab.cluster_dir(cluster).join("etcd");
-        issue(&folder, &lab.cluster_plan(cluster)?.replicas)?;
+        issue(&folder, lab.cluster_plan(cluster)?)?;
         let mut etcd =
             Self { cluster: cluster.to_owned(), program: peer.etcd.clone(), folder, members: BTreeMap::new() };
         etcd.start_members(lab)?;
@@ -120,16 +120,15 @@ impl Etcd {
 }
 
 /// Writes a CA, the members' certificate and that of the API servers.
-fn issue(folder: &Path, replicas: &[ReplicaPlan]) -> Result<()> {
+fn issue(folder: &Path, cluster: &ClusterPlan) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let file = |name: &str| folder.join(name);
     let ca =
         RootCa::generate(&ClusterName::new("etcd").context("a name of a cluster")?).context("make a CA for etcd")?;
     std::fs::write(file("ca.crt"), ca.certificate_pem()).context("write etcd's CA")?;
-    let names = ServerNames {
-        ips: replicas.iter().map(|replica| IpAddr::from(replica.ip)).collect(),
-        ..ServerNames::default()
-    };
+    // A member that connects to another one comes from its node's own address, and etcd looks for that in its certificate.
+    let addresses = cluster.replicas.iter().map(|replica| replica.ip).chain(cluster.nodes.iter().map(|node| node.ip));
+    let names = ServerNames { ips: addresses.map(IpAddr::from).collect(), ..ServerNames::default() };
     let server = ca.issue_server(&names, Validity::lasting(VALID)).context("issue etcd's certificate")?;
     server.save(&file("server.crt"), &file("server.key")).context("write etcd's certificate")?;
     let client = ca.issue_admin(Validity::lasting(VALID)).context("issue the API servers' certificate for etcd")?;
