@@ -1,7 +1,7 @@
 //! Three replicas as real processes, under load, while their processes, lines and disks fail; judged by the checks of the
 //! simulation (`mesh-store-sim`).
 //!
-//! `ISTHMUS_CHAOS_SECONDS` says how long (60), `ISTHMUS_CHAOS_SEED` which faults in which order; the run prints both. The
+//! `ISTHMUS_CHAOS_SECONDS` says how long (60), `ISTHMUS_CHAOS_SEED` which faults in which order (1); the run prints both. The
 //! faults and what clients ask are drawn from the seed, how the kernel runs them is not.
 
 #![expect(
@@ -35,8 +35,7 @@ const DISK_MIB: u32 = 320;
 #[test]
 fn three_replicas_keep_every_promise_while_processes_lines_and_disks_fail() {
     let lasts: u64 = std::env::var("ISTHMUS_CHAOS_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
-    let seed: u64 = std::env::var("ISTHMUS_CHAOS_SEED")
-        .map_or_else(|_| rand::random_range(1..100_000), |seed| seed.parse().unwrap());
+    let seed: u64 = std::env::var("ISTHMUS_CHAOS_SEED").map_or(1, |seed| seed.parse().unwrap());
     let Some(s) = Setup::stores("chaos", DISK_MIB).start().unwrap() else { return };
     println!("chaos: seed {seed}, {lasts} s; again by: make chaos ARGS='--seed {seed} --seconds {lasts}'");
     let world = Arc::new(World::new(&s, seed));
