@@ -1,8 +1,6 @@
 //! `chaos`: three replicas as real processes under load, while processes, lines and disks fail. The test is
 //! `topology-tests/tests/chaos`; this builds what it starts and passes on for how long and which seed.
 
-use std::time::SystemTime;
-
 use anyhow::{Result, bail};
 
 use crate::repo::{Repo, succeeds};
@@ -12,7 +10,7 @@ pub(crate) struct Options {
     /// How long faults go on
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// Draw faults and load from this seed, as an earlier run printed it; without it, from one of this moment
+    /// Draw faults and load from this seed, as an earlier run printed it; without it, from one that differs from run to run
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -24,7 +22,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<bool> {
     let mut test = repo.cargo_command();
     test.args(["test", "--locked", "--workspace", "--test", "chaos", "--", "--nocapture"]);
     test.env("ISTHMUS_CHAOS_SECONDS", options.seconds.to_string());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    test.env("ISTHMUS_CHAOS_SEED", options.seed.unwrap_or(now).to_string());
+    let seed = options.seed.unwrap_or_else(|| std::process::id().into());
+    test.env("ISTHMUS_CHAOS_SEED", seed.to_string());
     succeeds(&mut test)
 }
