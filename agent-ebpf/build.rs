@@ -157,7 +157,11 @@ fn linker(toolchain: &Toolchain, tools: &Path) -> PathBuf {
         .arg("--target-dir")
         .arg(tools.join("build"))
         .env("LLVM_PREFIX", root.join("llvm"))
+        // Its work is done in LLVM: quick to build matters more than what little of it is its own.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .status();
     assert!(status.is_ok_and(|s| s.success()), "bpf-linker {LINKER_VERSION} does not build; see above");
     linker
