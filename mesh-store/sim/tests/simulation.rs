@@ -24,7 +24,7 @@ const TRACE: &str = "ISTHMUS_SIM_TRACE";
 /// By the real clock: a run takes a second.
 const HANGS_AFTER: Duration = Duration::from_mins(1);
 /// What one CI run does.
-const SEEDS: Range<u64> = 0..500;
+const SEEDS: Range<u64> = 0..1000;
 /// Set when the first world that fails is enough, as for a fault that was planted.
 const FIRST_FAILURE: &str = "ISTHMUS_SIM_FIRST_FAILURE";
 
