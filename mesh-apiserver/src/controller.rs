@@ -31,7 +31,8 @@ pub struct Controller {
     election: Election,
     plan: Plan,
     handle: Handle,
-    /// Dropped when the first export of this replica, or the term of another one, is seen.
+    /// Dropped when the first export of this replica, or the term of another one, is seen, or a store that is too full for
+    /// either and holds a former export.
     ready: Option<ReadyGuard>,
 }
 
@@ -77,14 +78,27 @@ impl Controller {
     }
 
     async fn campaign(&mut self) -> Held {
+        let mut said = String::new();
         loop {
-            match self.election.campaign(&mut self.ready).await {
-                Ok(held) => return held,
-                Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), "the store does not answer a candidate, trying again");
+            let waits_for_export = self.ready.is_some();
+            tokio::select! {
+                campaign = self.election.campaign(&mut self.ready) => match campaign {
+                    Ok(held) => return held,
+                    Err(error) => {
+                        let error = ErrorChain(&error).to_string();
+                        if said != error {
+                            tracing::warn!(error, "the store refuses a candidate, trying again");
+                            said = error;
+                        }
+                        tokio::time::sleep(election::RETRY).await;
+                    }
+                },
+                // What a campaign that is given up may have written is taken for that of a former life.
+                () = self.plan.until_a_full_store_gives_no_more(&*self.store), if waits_for_export => {
+                    tracing::warn!("nobody can export while the store is full: what was exported before is served");
+                    self.ready = None;
                 }
             }
-            tokio::time::sleep(election::RETRY).await;
         }
     }
 }

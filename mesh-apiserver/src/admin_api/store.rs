@@ -14,19 +14,20 @@ use crate::args::{endpoint, is_host};
 
 fn refused(error: &Error) -> Status {
     match error.class() {
-        Class::Invalid => Status::failed_precondition(error.to_string()),
+        Class::Invalid | Class::Alarm => Status::failed_precondition(error.to_string()),
         Class::Retryable | Class::Fatal => unavailable(error),
     }
 }
 
-fn shown(member: Member) -> v1::StoreMember {
-    v1::StoreMember {
+fn shown(members: Vec<Member>) -> Vec<v1::StoreMember> {
+    let shown = |member: Member| v1::StoreMember {
         id: member.id,
         name: member.name,
         peer_urls: member.peer_urls,
         client_urls: member.client_urls,
         is_learner: member.is_learner,
-    }
+    };
+    members.into_iter().map(shown).collect()
 }
 
 /// The URL with another host in the place of its own.
@@ -79,7 +80,7 @@ impl StoreAdmin for AdminApi {
             db_size: status.db_size,
             db_size_in_use: status.db_size_in_use,
             is_learner: status.is_learner,
-            members: members.into_iter().map(shown).collect(),
+            members: shown(members),
             alarms: alarms
                 .into_iter()
                 .map(|alarm| v1::StoreAlarm {
@@ -131,7 +132,7 @@ impl StoreAdmin for AdminApi {
         // This replica may not have applied the change yet.
         let members = self.store.members(true).await.map_err(|error| refused(&error))?;
         tracing::info!(member = id, host, "a replica was added to the store: start it with --replica-join");
-        Ok(Response::new(v1::StoreMembersResponse { members: members.into_iter().map(shown).collect() }))
+        Ok(Response::new(v1::StoreMembersResponse { members: shown(members) }))
     }
 
     async fn remove_store_member(
@@ -142,7 +143,7 @@ impl StoreAdmin for AdminApi {
         let id = request.into_inner().id;
         let members = self.store.member_remove(id).await.map_err(|error| refused(&error))?;
         tracing::info!(member = id, "a replica was removed from the store");
-        Ok(Response::new(v1::StoreMembersResponse { members: members.into_iter().map(shown).collect() }))
+        Ok(Response::new(v1::StoreMembersResponse { members: shown(members) }))
     }
 
     async fn save_snapshot(

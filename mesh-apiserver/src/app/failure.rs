@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use certs::Connections;
 use mesh_runtime::{Readiness, Shutdown};
-use mesh_store::Embedded;
+use mesh_store::{Embedded, NoRoom};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -31,31 +31,28 @@ pub(super) async fn watch(
     let Some(reason) = shutdown.unless_requested(store.failed()).await else { return Ok(()) };
     tracing::error!(reason, "the store of this replica has failed, the others go on");
     let mut unready = None;
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    while let Err(lack) = store.has_room() {
-        if unready.is_none() {
-            tracing::error!("{lack}. This replica waits for that before it starts again");
-            unready = Some(readiness.await_for(format!("room for the store, which has failed ({lack})")));
-        }
+    until_there_is_room(&store, &shutdown, |lack| {
+        unready.get_or_insert_with(|| readiness.await_for(format!("room for the store, which has failed ({lack})")));
         connections.cut_where(|_| true);
-        if shutdown.unless_requested(looks.tick()).await.is_none() {
-            break;
-        }
-    }
+    })
+    .await;
     // What was awaited comes with the next start, not with the end of this task.
     std::mem::forget(unready);
     Err(StoreFailed { reason })
 }
 
-/// For a start that failed; returns at once where a full disk is not the reason.
-pub(super) async fn until_there_is_room(store: &Embedded, shutdown: &Shutdown) {
+/// Says what is wanted until there is room, or the process is told to stop; does `meanwhile` at each look. Returns at once where
+/// a full disk is not the reason.
+pub(super) async fn until_there_is_room(store: &Embedded, shutdown: &Shutdown, mut meanwhile: impl FnMut(&NoRoom)) {
     let mut said = false;
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     while let Err(lack) = store.has_room() {
         if !said {
             tracing::error!("{lack}. This replica waits for that before it starts again");
             said = true;
         }
-        if shutdown.unless_requested(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+        meanwhile(&lack);
+        if shutdown.unless_requested(looks.tick()).await.is_none() {
             return;
         }
     }

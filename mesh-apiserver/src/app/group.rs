@@ -58,7 +58,7 @@ impl Group {
             Ok(()) => Ok(group),
             Err(error) => {
                 group.stop().await;
-                super::failure::until_there_is_room(&group.store, shutdown).await;
+                super::failure::until_there_is_room(&group.store, shutdown, |_| {}).await;
                 Err(error).context("cannot start this replica of the store")
             }
         }

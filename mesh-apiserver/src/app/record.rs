@@ -27,7 +27,7 @@ pub(super) async fn prepare(
     let asked = Instant::now();
     loop {
         match attempt(store, config, credentials, etcd_port, mesh_port).await {
-            Err(error) if is_retryable(&error) && asked.elapsed() < LEADER => {
+            Err(error) if is_of(Class::Retryable, &error) && asked.elapsed() < LEADER => {
                 tracing::info!(error = format!("{error:#}"), "waiting for the store");
                 backoff.wait().await;
             }
@@ -36,9 +36,9 @@ pub(super) async fn prepare(
     }
 }
 
-fn is_retryable(error: &anyhow::Error) -> bool {
+fn is_of(class: Class, error: &anyhow::Error) -> bool {
     let store = error.chain().find_map(|cause| cause.downcast_ref::<mesh_store::backend::Error>());
-    store.is_some_and(|error| error.class() == Class::Retryable)
+    store.is_some_and(|error| error.class() == class)
 }
 
 async fn attempt(
@@ -74,7 +74,17 @@ async fn attempt(
         version: VERSION.to_owned(),
     };
     if stored.as_ref() != Some(&own) {
-        peer::put_own(store, &own).await.context("cannot write this cluster's record")?;
+        let put = peer::put_own(store, &own).await.context("cannot write this cluster's record");
+        match put {
+            // Whoever exports declares it again.
+            Err(error) if stored.is_some() && is_of(Class::Alarm, &error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "what has changed in it is told when the alarm is disarmed"
+                );
+            }
+            put => put?,
+        }
     }
     Ok(own)
 }

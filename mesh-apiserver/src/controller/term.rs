@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::LiveLeaf;
+use federation::contract::keys;
 use mesh_runtime::{OnExit, ReadyGuard, Shutdown, TaskSet};
 use mesh_store::Store;
+use mesh_store::mvcc::RangeRequest;
 use mesh_types::{ClusterId, IdentityLayout};
 use tokio::sync::mpsc;
 
@@ -20,6 +22,8 @@ use crate::source::manifests::Manifests;
 const SOURCE_QUEUE: usize = 64;
 /// Nothing of a term has work to finish that takes longer.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Only while this replica is not ready.
+const LOOK_FOR_ALARMS: Duration = Duration::from_secs(1);
 
 /// A part of a term ended although the role was still held.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,23 @@ impl Plan {
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
         tasks.spawn("federation", OnExit::Shutdown, federation.run(stop.clone()));
         Term(tasks)
+    }
+
+    /// Resolves when the store holds a complete export and an alarm keeps everybody from exporting more.
+    pub(super) async fn until_a_full_store_gives_no_more(&self, store: &dyn Store) {
+        let request = RangeRequest {
+            keys_only: true,
+            limit: 1,
+            serializable: true,
+            ..RangeRequest::prefix(keys::canaries(&self.settings.cluster))
+        };
+        loop {
+            let is_full = store.alarms(false).await.is_ok_and(|alarms| !alarms.is_empty());
+            if is_full && store.range(request.clone()).await.is_ok_and(|found| !found.kvs.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(LOOK_FOR_ALARMS).await;
+        }
     }
 }
 

@@ -85,6 +85,10 @@ pub struct Exporter {
     /// Dropped once the first export is complete.
     ready: Option<ReadyGuard>,
     is_complete: bool,
+    /// The store holds a complete export of a former term, which is what a full one goes on with.
+    has_former: bool,
+    /// Why the store takes nothing new at the moment, where an alarm is the reason.
+    alarm: Option<String>,
     /// Keys that the store refused for good.
     refused: BTreeMap<String, String>,
     status: StatusHandle,
@@ -108,6 +112,8 @@ impl Exporter {
             options,
             ready,
             is_complete: false,
+            has_former: false,
+            alarm: None,
             refused: BTreeMap::new(),
             status: status.clone(),
         };
@@ -180,6 +186,8 @@ impl Exporter {
             let response = self.store.range(request).await.map_err(Error::Store)?;
             kvs.extend(response.kvs.into_iter().map(|kv| (kv.key, kv.value)));
         }
+        let canaries = contract::canaries(cluster);
+        self.has_former = kvs.iter().any(|(key, _): &(Bytes, Bytes)| key.starts_with(canaries.as_bytes()));
         for error in self.facts.load(kvs) {
             tracing::warn!(error = %ErrorChain(&error), "an identity record is not usable and will be removed");
         }
@@ -217,11 +225,23 @@ impl Exporter {
         if self.is_complete {
             self.declare();
         }
-        self.write_dirty().await?;
-        if self.is_complete {
+        let alarm = self.write_dirty().await?;
+        self.note_alarm(alarm);
+        if self.is_complete && (self.alarm.is_none() || self.has_former) {
             self.ready = None;
         }
         Ok(())
+    }
+
+    fn note_alarm(&mut self, alarm: Option<String>) {
+        match (&self.alarm, &alarm) {
+            (None, Some(alarm)) => {
+                tracing::error!(alarm, "only what goes is exported until the alarm is disarmed: what is new waits");
+            }
+            (Some(_), None) => tracing::info!("the store takes everything again: all that waited is exported"),
+            _ => {}
+        }
+        self.alarm = alarm;
     }
 
     fn declare(&mut self) {
@@ -235,24 +255,34 @@ impl Exporter {
         self.facts.declare(declaration);
     }
 
-    async fn write_dirty(&mut self) -> Result<(), Error> {
+    /// Returns why some of it had to wait, where an alarm is the reason: it stays dirty, and is tried again at every flush.
+    async fn write_dirty(&mut self) -> Result<Option<String>, Error> {
+        let mut alarm = None;
         for batch in self.facts.planner().batches(LIMITS) {
             match self.write(&batch).await {
                 Ok(()) => self.facts.planner().committed(&batch),
-                Err(error) if error.class() == Class::Invalid => self.write_one_by_one(&batch).await?,
+                Err(error) if error.class() == Class::Invalid => {
+                    alarm = self.write_one_by_one(&batch).await?.or(alarm);
+                }
+                Err(error) if error.class() == Class::Alarm => {
+                    alarm = Some(error.to_string());
+                    self.write_deletes(batch).await?;
+                }
                 Err(error) => return Err(Error::Store(error)),
             }
         }
-        Ok(())
+        Ok(alarm)
     }
 
-    /// The store refuses something in the batch for good: what is good in it goes on.
-    async fn write_one_by_one(&mut self, batch: &Batch) -> Result<(), Error> {
+    /// The store refuses something in the batch for good: what is good in it goes on. Returns as [`Self::write_dirty`] does.
+    async fn write_one_by_one(&mut self, batch: &Batch) -> Result<Option<String>, Error> {
+        let mut alarm = None;
         let puts = batch.puts.iter().map(|put| Batch { puts: vec![put.clone()], deletes: Vec::new() });
         let deletes = batch.deletes.iter().map(|key| Batch { puts: Vec::new(), deletes: vec![key.clone()] });
         for one in puts.chain(deletes) {
             match self.write(&one).await {
                 Ok(()) => self.facts.planner().committed(&one),
+                Err(error) if error.class() == Class::Alarm => alarm = Some(error.to_string()),
                 Err(error) if error.class() == Class::Invalid => {
                     for key in one.puts.iter().map(|(key, _)| key).chain(&one.deletes) {
                         let text = String::from_utf8_lossy(key).into_owned();
@@ -264,15 +294,33 @@ impl Exporter {
                 Err(error) => return Err(Error::Store(error)),
             }
         }
+        Ok(alarm)
+    }
+
+    /// A store that is full takes what makes it no larger: a backend that is gone is withdrawn all the same.
+    async fn write_deletes(&mut self, batch: Batch) -> Result<(), Error> {
+        let deletes = Batch { puts: Vec::new(), deletes: batch.deletes };
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        match self.commit(&deletes, Vec::new()).await {
+            Ok(()) => self.facts.planner().committed(&deletes),
+            Err(error) if error.class() == Class::Alarm => {}
+            Err(error) => return Err(Error::Store(error)),
+        }
         Ok(())
     }
 
     async fn write(&self, batch: &Batch) -> Result<(), mesh_store::backend::Error> {
         let stamp = ExportClock { unix_nanos: clock::unix_nanos() };
-        let mut success: Vec<TxnOp> = Vec::with_capacity(batch.len() + 1);
+        self.commit(batch, vec![TxnOp::Put(PutRequest::new(contract::EXPORT_CLOCK, stamp.encode()))]).await
+    }
+
+    async fn commit(&self, batch: &Batch, more: Vec<TxnOp>) -> Result<(), mesh_store::backend::Error> {
+        let mut success: Vec<TxnOp> = Vec::with_capacity(batch.len() + more.len());
         success.extend(batch.puts.iter().map(|(k, v)| TxnOp::Put(PutRequest::new(k.clone(), v.clone()))));
         success.extend(batch.deletes.iter().map(|k| TxnOp::DeleteRange(DeleteRangeRequest::key(k.clone()))));
-        success.push(TxnOp::Put(PutRequest::new(contract::EXPORT_CLOCK, stamp.encode())));
+        success.extend(more);
         let request = TxnRequest { success, ..TxnRequest::default() };
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
         loop {
@@ -299,6 +347,9 @@ impl Exporter {
             let object = format!("Pod {}/{}", address.value.namespace, address.value.pod_name);
             let reason = format!("{ip} has identity \"init\": every identity number of this cluster is taken");
             errors.insert(object, reason);
+        }
+        if let Some(alarm) = &self.alarm {
+            errors.insert("the store".to_owned(), format!("{alarm}: what is new waits until the alarm is disarmed"));
         }
         errors.extend(self.refused.iter().map(|(key, error)| (key.clone(), error.clone())));
         let mut status = self.status.0.write();

@@ -11,6 +11,8 @@ pub enum Class {
     Retryable,
     /// The same request will fail again.
     Invalid,
+    /// An alarm is raised: the same request may succeed once a person has disarmed it.
+    Alarm,
     /// The store will not serve this caller again: the replica has to be restarted, or the caller lost its role.
     Fatal,
 }
@@ -60,6 +62,7 @@ impl Error {
             | Self::TooManyRequests
             | Self::TimedOut
             | Self::External { .. } => Class::Retryable,
+            Self::Refused(mesh_store_mvcc::Error::NoSpace | mesh_store_mvcc::Error::Corrupt) => Class::Alarm,
             Self::Refused(_) | Self::Member(_) | Self::NotServed { .. } => Class::Invalid,
             Self::Fenced { .. } | Self::Stopped | Self::Failed { .. } => Class::Fatal,
         }

@@ -135,6 +135,13 @@ fn full_disks_refuse_what_needs_room_serve_the_rest_and_have_a_way_back() {
     // Reads, watches and deletions are served; and a vote can still be cast, by one that starts on a full disk, too.
     let leader = s.mesh.controller(&s.lab, CLUSTER).unwrap();
     s.mesh.kill_apiserver(CLUSTER, leader).unwrap();
+    // The next leader cannot take the role that exports: nobody has it.
+    wait_for("the role to be nobody's", SOON, || {
+        let holder = etcdctl(&s, &["get", "isthmus/v1/election/controller", "--keys-only"])?;
+        anyhow::ensure!(holder.trim().is_empty(), "{holder}");
+        Ok(Some(()))
+    })
+    .unwrap();
     s.mesh.start_apiserver(&s.lab, CLUSTER, leader).unwrap();
     s.mesh.wait_apiserver_ready(&s.lab, CLUSTER, leader).unwrap();
     for replica in s.disks.keys() {
