@@ -92,6 +92,9 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(BackupHead, Image), Ba
     let cluster_id = cluster_id.ok_or_else(|| damaged("it does not say which store it is of"))?;
     let (image, _padding) =
         postcard::take_from_bytes::<Image>(&data[SECTOR..]).map_err(|error| damaged(&error.to_string()))?;
+    if !image.can_go_on() {
+        return Err(damaged("its numbers are at their end"));
+    }
     let state = State::restore(image.clone());
     let head = BackupHead {
         cluster_id,

@@ -189,7 +189,8 @@ fn write(file: &mut DiskCursor, snapshot: &Snapshot) -> io::Result<()> {
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Snapshot, String> {
-    postcard::from_bytes(check(bytes)?).map_err(|error| error.to_string())
+    let snapshot: Snapshot = postcard::from_bytes(check(bytes)?).map_err(|error| error.to_string())?;
+    if snapshot.image.can_go_on() { Ok(snapshot) } else { Err("its numbers are at their end".to_owned()) }
 }
 
 /// The body of a snapshot that is whole.

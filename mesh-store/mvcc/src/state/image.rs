@@ -11,6 +11,8 @@ use crate::{Alarm, LeaseId, MAX_LEASE_TTL, MIN_LEASE_TTL, Revision};
 
 /// No store lives long enough to get there, and beyond it counting would overflow some day.
 const LAST: i64 = i64::MAX / 2;
+/// So much must be left to count for a state that is taken over: some day it is written, and read again.
+const AHEAD: i64 = 1 << 40;
 
 /// History is not stored apart: it follows from the kept versions of the keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,12 @@ impl Image {
     /// The revision of the state that the image was taken of.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// Whether its numbers go on for ages. To be asked of what others wrote: with a state that stands at their end, the store
+    /// would soon be one that cannot be read.
+    pub fn can_go_on(&self) -> bool {
+        self.revision < LAST - AHEAD && self.leases_chosen < (LAST - AHEAD).unsigned_abs()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -132,6 +140,13 @@ mod tests {
 
     fn read(image: &Image) -> Result<Image, String> {
         serde_json::from_value(serde_json::to_value(image).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_image_at_the_end_of_its_numbers_does_not_go_on() {
+        assert!(image().can_go_on());
+        assert!(!Image { revision: LAST - AHEAD, ..image() }.can_go_on());
+        assert!(!Image { leases_chosen: (LAST - AHEAD).unsigned_abs(), ..image() }.can_go_on());
     }
 
     #[test]
