@@ -32,6 +32,7 @@ mod propose;
 mod quorum;
 mod read_index;
 mod receiver;
+mod recent;
 mod replica;
 mod retention;
 mod rpc;

@@ -3,7 +3,6 @@
 //! It must never tell openraft that entries are on disk before [`Log::append`] has returned.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -20,12 +19,11 @@ use tokio::sync::oneshot;
 use super::disk::Disk;
 use super::log::{Damage, Log};
 use super::meta::{Meta, MetaError, MetaFile};
+use super::recent::{Recent, weight};
 use super::snapshot::SnapshotDir;
 use super::types::{Entry, LogId, NodeId, StorageError, StorageIoError, StoreTypes, Vote};
 use crate::metrics::Metrics;
 
-/// Entries kept in memory for the state machine to apply; older ones are read back from disk.
-const RECENT_ENTRIES: usize = 1024;
 /// Entries looked at a time while a message for another replica is put together.
 const ENTRIES_PER_READ: u64 = 16;
 /// Entries of about so many bytes travel to another replica in one message; a single larger one travels alone.
@@ -52,8 +50,8 @@ pub(crate) struct LogStore {
 
 struct Shared {
     files: Arc<Mutex<Files>>,
-    /// Written by `append` and `truncate`, read by whoever reads entries; holds the newest entries without holes.
-    recent: Mutex<VecDeque<Entry>>,
+    /// Written by `append`, `truncate` and `purge`, read by whoever reads entries.
+    recent: Mutex<Recent>,
     metrics: Metrics,
     /// `None` on a disk that needs no thread.
     writer: Option<Writer>,
@@ -113,14 +111,8 @@ impl LogStore {
         } else {
             None
         };
-        let shared = Shared {
-            files,
-            recent: Mutex::new(VecDeque::new()),
-            metrics,
-            writer,
-            snapshots: OnceLock::new(),
-            _lock: lock,
-        };
+        let shared =
+            Shared { files, recent: Mutex::default(), metrics, writer, snapshots: OnceLock::new(), _lock: lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -165,8 +157,8 @@ impl LogStore {
 
     /// Where the log ends, as far as it is written.
     pub(crate) fn last_log_id(&self) -> Option<LogId> {
-        if let Some(entry) = self.shared.recent.lock().back() {
-            return Some(entry.log_id);
+        if let Some(last) = self.shared.recent.lock().last() {
+            return Some(last);
         }
         let files = self.shared.files.lock();
         let last = files.log.next().checked_sub(1).and_then(|last| files.log.read(last, last + 1).ok());
@@ -179,17 +171,6 @@ impl LogStore {
         let job = Job::Change { change: Box::new(change), done };
         self.shared.submit(job)?;
         result.await.ok().ok_or_else(gone)?
-    }
-
-    fn recent(&self, from: u64, until: u64) -> Option<Vec<Entry>> {
-        let recent = self.shared.recent.lock();
-        let first = recent.front()?.log_id.index;
-        let next = first + recent.len() as u64;
-        if from < first || until > next {
-            return None;
-        }
-        let place = |index: u64| usize::try_from(index - first).ok();
-        Some(recent.range(place(from)?..place(until)?).cloned().collect())
     }
 
     fn read(&self, from: u64, until: u64) -> io::Result<Vec<Entry>> {
@@ -205,18 +186,6 @@ impl Shared {
         }
         do_job(job, &self.files, &self.metrics);
         Ok(())
-    }
-
-    fn remember(&self, entries: &[Entry]) {
-        let mut recent = self.recent.lock();
-        if let (Some(last), Some(first)) = (recent.back(), entries.first())
-            && last.log_id.index + 1 != first.log_id.index
-        {
-            recent.clear();
-        }
-        recent.extend(entries.iter().cloned());
-        let excess = recent.len().saturating_sub(RECENT_ENTRIES);
-        recent.drain(..excess);
     }
 }
 
@@ -296,7 +265,7 @@ impl RaftLogReader<StoreTypes> for LogStore {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        if let Some(entries) = self.recent(from, until) {
+        if let Some(entries) = self.shared.recent.lock().get(from, until) {
             return Ok(entries);
         }
         self.read(from, until).map_err(|error| StorageIoError::read_logs(&error).into())
@@ -322,13 +291,6 @@ impl RaftLogReader<StoreTypes> for LogStore {
             }
         }
         Ok(entries)
-    }
-}
-
-fn weight(entry: &Entry) -> usize {
-    match &entry.payload {
-        EntryPayload::Normal(proposal) => proposal.weight(),
-        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }
 
@@ -378,18 +340,13 @@ impl RaftLogStorage<StoreTypes> for LogStore {
                 proposal.slot.note_logged();
             }
         }
-        self.shared.remember(&entries);
+        self.shared.recent.lock().push(&entries);
         let submitted = self.shared.submit(Job::Append { entries, done });
         submitted.map_err(|error| StorageIoError::write_logs(&error).into())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        {
-            let mut recent = self.shared.recent.lock();
-            while recent.back().is_some_and(|entry| entry.log_id.index >= log_id.index) {
-                recent.pop_back();
-            }
-        }
+        self.shared.recent.lock().truncate(log_id.index);
         self.change(move |files| files.log.truncate(log_id.index))
             .await
             .map_err(|error| StorageIoError::write_logs(&error).into())
@@ -401,12 +358,7 @@ impl RaftLogStorage<StoreTypes> for LogStore {
             // between would leave neither.
             snapshots.covers(log_id.index).await.map_err(|error| StorageIoError::write_logs(&error))?;
         }
-        {
-            let mut recent = self.shared.recent.lock();
-            while recent.front().is_some_and(|entry| entry.log_id.index <= log_id.index) {
-                recent.pop_front();
-            }
-        }
+        self.shared.recent.lock().purge(log_id.index);
         self.change(move |files| {
             // First the promise that they are not needed, then the files: a crash in between only leaves them longer.
             let meta = Meta { purged: Some(log_id), ..files.meta.meta.clone() };
