@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::EtcdPeer;
+use crate::ports::free_port;
 
 const ATTEMPTS: u32 = 5;
 const START_WITHIN: Duration = Duration::from_mins(1);
@@ -68,7 +69,7 @@ impl Cluster {
     fn start_once(peer: &EtcdPeer, options: &Options) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for etcd's data")?;
         let count = options.members.max(1);
-        let ports = free_ports(count * 3)?;
+        let ports = (0..count * 3).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let peer_url = |n: usize| format!("http://127.0.0.1:{}", ports[n * 3 + 1]);
         let all: Vec<String> = (0..count).map(|n| format!("m{n}={}", peer_url(n))).collect();
@@ -168,11 +169,4 @@ fn is_healthy(address: &str) -> bool {
         Ok(answer)
     };
     ask().is_ok_and(|answer| answer.contains(r#""health":"true""#))
-}
-
-/// Ports that were free a moment ago: all are held until all are known.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>();
-    let held = held.context("find free ports")?;
-    held.iter().map(|listener| Ok(listener.local_addr().context("a bound port")?.port())).collect()
 }

@@ -6,8 +6,10 @@
 mod cluster;
 mod go;
 mod kube_apiserver;
+mod ports;
 mod programs;
 
 pub use cluster::{Cluster, ClusterTls, Options};
 pub use kube_apiserver::KubeApiserver;
+pub use ports::free_ports;
 pub use programs::EtcdPeer;

@@ -1,12 +1,12 @@
 //! The two servers of a pair, both on loopback and both gone with this value.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use etcd_peer::free_ports;
 use mesh_store::etcd::{EtcdOptions, Gate, routes, server};
 use mesh_store::{Embedded, Metrics, Options, Store};
 use tokio::sync::oneshot;
@@ -125,16 +125,4 @@ impl Isthmus {
     pub(crate) async fn stop(self) {
         self.store.shutdown().await;
     }
-}
-
-/// Ports that were free a moment ago: all are held until all are known.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-        *port = listener.local_addr().context("read the port")?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use certs::{RootCa, ServerNames, Validity};
-use etcd_peer::KubeApiserver;
+use etcd_peer::{KubeApiserver, free_ports};
 use mesh_types::ClusterName;
 use topology_tests::proc::Proc;
 
 use crate::api::Api;
-use crate::process::{free_ports, tied};
+use crate::process::tied;
 
 /// Two cores that do other things, too.
 const READY: Duration = Duration::from_mins(2);

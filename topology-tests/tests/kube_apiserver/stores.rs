@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use etcd_peer::{Cluster, EtcdPeer, Options};
+use etcd_peer::{Cluster, EtcdPeer, Options, free_ports};
 use topology_tests::binaries::Binaries;
 use topology_tests::proc::Proc;
 
-use crate::process::{free_ports, tied};
+use crate::process::tied;
 
 pub(crate) const REPLICAS: usize = 3;
 const SERVES_WITHIN: Duration = Duration::from_mins(1);

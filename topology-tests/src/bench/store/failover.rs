@@ -67,13 +67,13 @@ async fn kill_once(group: &mut Group) -> Result<Cost> {
     let leader = group.leader().await?;
     let others: Vec<usize> = (0..REPLICAS).filter(|member| *member != leader).collect();
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let stop = CancellationToken::new();
+    let (stop, written) = (CancellationToken::new(), CancellationToken::new());
     let mut watch_client = group.connect(others[0]).await?;
     let options = WatchOptions::new().with_prefix();
     let mut watch = watch_client.watch(PREFIX, Some(options)).await.context("watch")?;
     let created = watch.message().await?.is_some_and(|answer| answer.created());
     ensure!(created, "the watch was not created");
-    let watcher = watcher(watch, Arc::clone(&seen), stop.clone());
+    let watcher = watcher(watch, Arc::clone(&seen), written.clone());
     let mut writers = JoinSet::new();
     for n in 0..WRITERS {
         let client = group.connect(others[n % others.len()]).await?;
@@ -94,6 +94,12 @@ async fn kill_once(group: &mut Group) -> Result<Cost> {
             ended.context("a writer ended")?;
         }
         Ok(killed)
+    };
+    // Even after an error, or the watcher would wait for ever.
+    let load = async {
+        let killed = load.await;
+        written.cancel();
+        killed
     };
     let (killed, stream_errors) = tokio::join!(load, watcher);
     let killed = killed?;
@@ -144,12 +150,12 @@ async fn write(client: Client, writer: usize, seen: Arc<Mutex<Seen>>, stop: Canc
     }
 }
 
-/// Listens until everything that was acknowledged has come; returns how often the stream broke.
-async fn watcher(watch: WatchStream, seen: Arc<Mutex<Seen>>, stop: CancellationToken) -> usize {
+/// Listens until everything has come that was acknowledged when the last writer ended; returns how often the stream broke.
+async fn watcher(watch: WatchStream, seen: Arc<Mutex<Seen>>, written: CancellationToken) -> usize {
     let (_requests, mut stream) = watch.split();
     loop {
         let all_heard = async {
-            stop.cancelled().await;
+            written.cancelled().await;
             let all_here = |seen: &Seen| {
                 let last = seen.events.last().map_or(0, |(_, revision)| *revision);
                 seen.acknowledged.iter().all(|(_, revision)| *revision <= last)

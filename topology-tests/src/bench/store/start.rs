@@ -1,22 +1,17 @@
 //! The command lines of both groups. Members have loopback addresses of their own, as Isthmus's replicas share their ports.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use certs::root_ca::{RootCa, ServerNames};
 use certs::validity::Validity;
+use etcd_peer::free_ports;
 use mesh_types::ClusterName;
-use rand::Rng as _;
 
 use super::group::{Files, Group, Member, REPLICAS};
-
-/// Below the range that the kernel takes ports for outgoing connections from: a killed member finds its own free again.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-const ATTEMPTS: usize = 100;
 
 fn host(member: usize) -> String {
     format!("127.0.0.{}", member + 1)
@@ -116,28 +111,4 @@ fn client_files(folder: &Path, authority: &RootCa) -> Result<Files> {
     fs::write(&files.ca, authority.certificate_pem()).context("write the CA's certificate")?;
     authority.issue_admin(day())?.save(&files.certificate, &files.key)?;
     Ok(files)
-}
-
-/// Ports that were free a moment ago on every member's address: all are held until all are known.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    let mut attempts = 0;
-    for free in &mut ports {
-        loop {
-            attempts += 1;
-            if attempts > ATTEMPTS {
-                bail!("no port of {PORTS:?} is free on {} to {}", host(0), host(REPLICAS - 1));
-            }
-            let port = rand::rng().random_range(PORTS);
-            let listeners: Result<Vec<_>, _> =
-                (0..REPLICAS).map(|n| TcpListener::bind(format!("{}:{port}", host(n)))).collect();
-            if let Ok(listeners) = listeners {
-                held.push(listeners);
-                *free = port;
-                break;
-            }
-        }
-    }
-    Ok(ports)
 }
