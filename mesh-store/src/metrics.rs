@@ -22,6 +22,8 @@ pub struct Metrics {
     pub(crate) keys: Gauge,
     pub(crate) db_bytes: Gauge,
     pub(crate) db_bytes_in_use: Gauge,
+    /// 1 while the disk has less room than the replica wants.
+    pub(crate) low_disk: Gauge,
     pub(crate) apply_seconds: Histogram,
     pub(crate) commands: Counter,
     pub(crate) proposals: Counter,
@@ -54,6 +56,7 @@ impl Metrics {
         store.register("keys", "Keys that exist", metrics.keys.clone());
         store.register("db_bytes", "Bytes of log and snapshot on disk", metrics.db_bytes.clone());
         store.register("db_in_use_bytes", "Bytes of all kept versions in memory", metrics.db_bytes_in_use.clone());
+        store.register("low_disk", "1 while the disk has less room than is wanted", metrics.low_disk.clone());
         store.register("apply_seconds", "Time to apply one log entry", metrics.apply_seconds.clone());
         store.register("commands", "Commands applied", metrics.commands.clone());
         store.register("proposals", "Log entries proposed; each holds one command or more", metrics.proposals.clone());
@@ -77,6 +80,7 @@ impl Metrics {
             keys: Gauge::default(),
             db_bytes: Gauge::default(),
             db_bytes_in_use: Gauge::default(),
+            low_disk: Gauge::default(),
             apply_seconds: Histogram::new(exponential_buckets(0.000_005, 2.0, 18)),
             commands: Counter::default(),
             proposals: Counter::default(),

@@ -5,7 +5,6 @@ use futures::stream::BoxStream;
 use mesh_proto::v1;
 use mesh_proto::v1::store_admin_server::StoreAdmin;
 use mesh_store::backend::{Class, Error, Member};
-use mesh_store::mvcc::AlarmKind;
 use tonic::{Request, Response, Status};
 
 use super::AdminApi;
@@ -83,13 +82,7 @@ impl StoreAdmin for AdminApi {
             members: shown(members),
             alarms: alarms
                 .into_iter()
-                .map(|alarm| v1::StoreAlarm {
-                    kind: match alarm.kind {
-                        AlarmKind::NoSpace => "NOSPACE".to_owned(),
-                        AlarmKind::Corrupt => "CORRUPT".to_owned(),
-                    },
-                    member_id: alarm.member_id,
-                })
+                .map(|alarm| v1::StoreAlarm { kind: alarm.kind.name().to_owned(), member_id: alarm.member_id })
                 .collect(),
             backend: self.backend.clone(),
         }))

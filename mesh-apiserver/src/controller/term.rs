@@ -92,7 +92,7 @@ impl Plan {
             ..RangeRequest::prefix(keys::canaries(&self.settings.cluster))
         };
         loop {
-            let is_full = store.alarms(false).await.is_ok_and(|alarms| !alarms.is_empty());
+            let is_full = store.alarms(false).await.is_ok_and(|alarms| alarms.iter().any(|alarm| alarm.kind.refuses()));
             if is_full && store.range(request.clone()).await.is_ok_and(|found| !found.kvs.is_empty()) {
                 return;
             }

@@ -20,6 +20,24 @@ pub enum AlarmKind {
     NoSpace,
     /// A replica's data differs from the others'.
     Corrupt,
+    /// A replica's disk is nearly full. It refuses nothing: the others can do without it. Not an alarm of etcd's.
+    LowDisk,
+}
+
+impl AlarmKind {
+    /// What etcd calls it, or would.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+            Self::LowDisk => "LOWDISK",
+        }
+    }
+
+    /// Whether the store refuses something while it is raised.
+    pub fn refuses(self) -> bool {
+        self != Self::LowDisk
+    }
 }
 
 /// An alarm that a member has raised.

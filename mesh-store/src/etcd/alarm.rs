@@ -27,19 +27,14 @@ pub(super) async fn act(store: &dyn Store, request: &PbAlarmRequest) -> Result<V
         // As in etcd, raising none, or doing what is not known, changes nothing.
         _ => Vec::new(),
     };
-    Ok(alarms.into_iter().map(member).collect())
+    Ok(alarms.into_iter().filter_map(member).collect())
 }
 
 /// How `endpoint status` names the alarms, as protobuf text; a store that has none to tell of has none here.
 pub(super) async fn raised(store: &dyn Store) -> Vec<String> {
-    let text = |alarm: Alarm| {
-        let name = match alarm.kind {
-            AlarmKind::NoSpace => "NOSPACE",
-            AlarmKind::Corrupt => "CORRUPT",
-        };
-        format!("memberID:{} alarm:{name} ", alarm.member_id)
-    };
-    store.alarms(false).await.unwrap_or_default().into_iter().map(text).collect()
+    let text = |alarm: Alarm| format!("memberID:{} alarm:{} ", alarm.member_id, alarm.kind.name());
+    let alarms = store.alarms(false).await.unwrap_or_default().into_iter();
+    alarms.filter(|alarm| number(alarm.kind).is_some()).map(text).collect()
 }
 
 fn kind(named: i32) -> Option<AlarmKind> {
@@ -50,10 +45,15 @@ fn kind(named: i32) -> Option<AlarmKind> {
     }
 }
 
-fn member(alarm: Alarm) -> PbAlarmMember {
-    let named = match alarm.kind {
-        AlarmKind::NoSpace => NO_SPACE,
-        AlarmKind::Corrupt => CORRUPT,
-    };
-    PbAlarmMember { member_id: alarm.member_id, alarm: named }
+/// `None` for what etcd does not know.
+fn number(kind: AlarmKind) -> Option<i32> {
+    match kind {
+        AlarmKind::NoSpace => Some(NO_SPACE),
+        AlarmKind::Corrupt => Some(CORRUPT),
+        AlarmKind::LowDisk => None,
+    }
+}
+
+fn member(alarm: Alarm) -> Option<PbAlarmMember> {
+    Some(PbAlarmMember { member_id: alarm.member_id, alarm: number(alarm.kind)? })
 }

@@ -11,7 +11,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use mesh_store_mvcc::{AlarmKind, KeyRange, RangeRequest};
+use mesh_store_mvcc::{KeyRange, RangeRequest};
 use serde::Serialize;
 
 use super::{ETCD_VERSION, Shared};
@@ -66,10 +66,7 @@ async fn health(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) ->
 /// An alarm that the caller did not exclude.
 async fn alarm(shared: &Shared, asked: &HashSet<&str>) -> Option<String> {
     let raised = shared.store.alarms(false).await.unwrap_or_default();
-    let names = raised.into_iter().map(|alarm| match alarm.kind {
-        AlarmKind::NoSpace => "NOSPACE",
-        AlarmKind::Corrupt => "CORRUPT",
-    });
+    let names = raised.into_iter().filter(|alarm| alarm.kind.refuses()).map(|alarm| alarm.kind.name());
     names.filter(|name| !asked.contains(format!("exclude={name}").as_str())).map(|name| format!("ALARM {name}")).next()
 }
 

@@ -47,6 +47,8 @@ impl External {
             let kind = match wanted.kind {
                 AlarmKind::NoSpace => AlarmType::Nospace,
                 AlarmKind::Corrupt => AlarmType::Corrupt,
+                // A replica tells of its own disk; an external etcd has nobody who would.
+                AlarmKind::LowDisk => return Err(Error::NotServed { what: "the note of a low disk" }),
             };
             let mut options = AlarmOptions::new();
             options.with_member(wanted.member_id);

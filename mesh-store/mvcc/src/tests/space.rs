@@ -38,6 +38,16 @@ fn a_full_store_takes_what_makes_it_smaller_and_is_let_free_by_the_disarm() {
 }
 
 #[test]
+fn a_low_disk_is_noted_and_refuses_nothing() {
+    let mut state = filled(&["a"]);
+    let low = Alarm { kind: AlarmKind::LowDisk, member_id: 2 };
+    ok(&mut state, Command::Alarm { action: AlarmAction::Raise, alarm: low });
+    ok(&mut state, put("b", "1"));
+    ok(&mut state, Command::LeaseGrant { id: 1, ttl: 10 });
+    assert_eq!(State::restore(state.image()).alarms().collect::<Vec<_>>(), [low]);
+}
+
+#[test]
 fn the_quota_admits_what_fits_and_whatever_adds_nothing() {
     let mut state = filled(&["a"]);
     let room = |bytes: usize| Quota { bytes: (state.bytes_in_use() + bytes) as u64 };
