@@ -3,8 +3,6 @@
 //! It must follow etcd's own byte layout (`server/storage/mvcc/hash.go`): CRC-32C over the bucket's name and then, for every
 //! kept version in order of revision, the 17 or 18 bytes that name it and its `mvccpb.KeyValue`.
 
-use std::sync::Arc;
-
 use crate::Revision;
 use crate::keyspace::Keyspace;
 use crate::stored::{Record, Versions};
@@ -55,7 +53,7 @@ impl Crc32c {
 /// A hash that is still to be computed: it holds what it is of, so it needs the store no more.
 #[derive(Clone, Debug)]
 pub struct Hashing {
-    pub(crate) kept: Vec<Arc<Record>>,
+    pub(crate) kept: Vec<Record>,
     pub(crate) compact_revision: i64,
     pub(crate) hash_revision: i64,
     pub(crate) revision: i64,
@@ -80,8 +78,8 @@ impl Hashing {
 }
 
 /// What is kept up to a revision, after a compaction at another, as etcd chooses it for its hash.
-pub(crate) fn kept(keyspace: &Keyspace, compacted: i64, upto: i64) -> Vec<Arc<Record>> {
-    let newest = |records: &[Arc<Record>]| -> Option<Revision> {
+pub(crate) fn kept(keyspace: &Keyspace, compacted: i64, upto: i64) -> Vec<Record> {
+    let newest = |records: &[Record]| -> Option<Revision> {
         let newest = records.iter().rev().find(|record| record.mod_revision <= upto)?;
         (!newest.is_deletion()).then(|| newest.place())
     };
@@ -94,7 +92,7 @@ pub(crate) fn kept(keyspace: &Keyspace, compacted: i64, upto: i64) -> Vec<Arc<Re
             let at = record.place();
             let is_boundary = record.is_deletion() && at.main == compacted;
             if at.main <= upto && (at.main > compacted || Some(at) == seen || (all && !is_boundary)) {
-                kept.push(Arc::clone(record));
+                kept.push(record.clone());
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::keyspace::Keyspace;
 use crate::stored::{Record, Versions};
@@ -19,19 +18,19 @@ pub enum HistoryError {
 /// Changes are ordered by revision, and every revision since the compaction has some.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    changes: VecDeque<Arc<Record>>,
+    changes: VecDeque<Record>,
 }
 
 impl History {
     /// The history from revision `first` on, from the versions that are kept.
     pub(crate) fn rebuild(keyspace: &Keyspace, first: i64) -> Self {
         let versions = keyspace.histories().flat_map(Versions::as_slice);
-        let mut changes: Vec<Arc<Record>> = versions.filter(|record| record.mod_revision >= first).cloned().collect();
+        let mut changes: Vec<Record> = versions.filter(|record| record.mod_revision >= first).cloned().collect();
         changes.sort_unstable_by_key(|record| record.place());
         Self { changes: changes.into() }
     }
 
-    pub(crate) fn push(&mut self, record: Arc<Record>) {
+    pub(crate) fn push(&mut self, record: Record) {
         self.changes.push_back(record);
     }
 
@@ -48,20 +47,20 @@ impl History {
 
     /// Drops every change below `revision`, hands them out so that the caller can trim the keys they name, and leaves of
     /// each key that `revision` itself changed the last change.
-    pub(crate) fn compact(&mut self, revision: i64) -> Vec<Arc<Record>> {
+    pub(crate) fn compact(&mut self, revision: i64) -> Vec<Record> {
         let below = self.start(revision);
         let dropped = self.changes.drain(..below).collect();
         let boundary = self.start(revision + 1);
-        let at_boundary: Vec<Arc<Record>> = self.changes.drain(..boundary).collect();
+        let at_boundary: Vec<Record> = self.changes.drain(..boundary).collect();
         let mut later = HashSet::new();
         for record in at_boundary.iter().rev().filter(|record| later.insert(record.key())) {
-            self.changes.push_front(Arc::clone(record));
+            self.changes.push_front(record.clone());
         }
         dropped
     }
 
     /// The changes of the oldest revision, if that is `revision`.
-    pub(crate) fn at_front(&self, revision: i64) -> impl Iterator<Item = &Arc<Record>> + '_ {
+    pub(crate) fn at_front(&self, revision: i64) -> impl Iterator<Item = &Record> + '_ {
         self.changes.iter().take_while(move |record| record.mod_revision == revision)
     }
 }
@@ -76,7 +75,7 @@ pub struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    fn records(&self) -> impl Iterator<Item = &'a Arc<Record>> + use<'a> {
+    fn records(&self) -> impl Iterator<Item = &'a Record> + use<'a> {
         self.history.changes.range(self.places.clone())
     }
 
@@ -102,7 +101,7 @@ impl<'a> Changes<'a> {
         Event {
             kind: if record.is_deletion() { EventKind::Delete } else { EventKind::Put },
             kv: record.key_value(),
-            prev_kv: before.map(|before| before.key_value()),
+            prev_kv: before.map(Record::key_value),
         }
     }
 }
@@ -134,7 +133,7 @@ impl<'a> Iterator for Since<'a> {
 
 /// The keys that a command has changed.
 #[derive(Clone, Debug, Default)]
-pub struct Changed(pub(crate) Vec<Arc<Record>>);
+pub struct Changed(pub(crate) Vec<Record>);
 
 impl Changed {
     pub fn is_empty(&self) -> bool {
@@ -143,6 +142,6 @@ impl Changed {
 
     /// In the order of the changes.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        self.0.iter().map(|record| record.key())
+        self.0.iter().map(Record::key)
     }
 }

@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::KeyRange;
 use crate::stored::{Record, Versions};
@@ -19,7 +18,7 @@ pub(crate) struct Keyspace {
 
 /// The first kept version of a key stands for the key, so that its bytes are held once.
 #[derive(Clone, Debug)]
-struct First(Arc<Record>);
+struct First(Record);
 
 impl Borrow<[u8]> for First {
     fn borrow(&self) -> &[u8] {
@@ -53,8 +52,8 @@ impl Keyspace {
         for versions in keys {
             let (Some(first), Some(last)) = (versions.as_slice().first(), versions.as_slice().last()) else { continue };
             keyspace.live += usize::from(!last.is_deletion());
-            keyspace.bytes += versions.as_slice().iter().map(|record| record.bytes()).sum::<usize>();
-            keyspace.keys.insert(First(Arc::clone(first)), versions);
+            keyspace.bytes += versions.as_slice().iter().map(Record::bytes).sum::<usize>();
+            keyspace.keys.insert(First(first.clone()), versions);
         }
         keyspace
     }
@@ -74,18 +73,18 @@ impl Keyspace {
     }
 
     /// The key as of revision `at`.
-    pub(crate) fn get(&self, key: &[u8], at: i64) -> Option<&Arc<Record>> {
+    pub(crate) fn get(&self, key: &[u8], at: i64) -> Option<&Record> {
         self.keys.get(key)?.visible(at)
     }
 
     /// The keys of a range as of revision `at`, in byte order.
-    pub(crate) fn scan<'a>(&'a self, range: &KeyRange, at: i64) -> impl Iterator<Item = &'a Arc<Record>> + use<'a> {
+    pub(crate) fn scan<'a>(&'a self, range: &KeyRange, at: i64) -> impl Iterator<Item = &'a Record> + use<'a> {
         let keys = range.bounds().map(|bounds| self.keys.range::<[u8], _>(bounds));
         keys.into_iter().flatten().filter_map(move |(_, versions)| versions.visible(at))
     }
 
     /// Appends a version or a deletion; its revision must be the newest.
-    pub(crate) fn append(&mut self, record: Arc<Record>) {
+    pub(crate) fn append(&mut self, record: Record) {
         self.bytes += record.bytes();
         let now_live = !record.is_deletion();
         let was_live = if let Some(versions) = self.keys.get_mut(record.key()) {
@@ -93,7 +92,7 @@ impl Keyspace {
             versions.push(record);
             was_live
         } else {
-            self.keys.insert(First(Arc::clone(&record)), Versions::One(record));
+            self.keys.insert(First(record.clone()), Versions::One(record));
             false
         };
         self.live = self.live + usize::from(now_live) - usize::from(was_live);
@@ -110,11 +109,11 @@ impl Keyspace {
         if drop == 0 {
             return;
         }
-        self.bytes -= versions.as_slice()[..drop].iter().map(|record| record.bytes()).sum::<usize>();
+        self.bytes -= versions.as_slice()[..drop].iter().map(Record::bytes).sum::<usize>();
         // What the map knows the key by goes too.
         let Some(versions) = self.keys.remove(key).and_then(|versions| versions.without_first(drop)) else { return };
         if let Some(first) = versions.as_slice().first() {
-            self.keys.insert(First(Arc::clone(first)), versions);
+            self.keys.insert(First(first.clone()), versions);
         }
     }
 }

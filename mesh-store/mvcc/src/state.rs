@@ -8,6 +8,7 @@ use crate::history::{Changed, Changes, History, Since};
 use crate::keyspace::Keyspace;
 use crate::lease::Leases;
 use crate::range::{self, View};
+use crate::stored::Record;
 use crate::txn::{self, Path};
 use crate::{
     Command, Error, Hashing, HistoryError, KeyRange, KeyValue, LeaseGranted, LeaseId, RangeRequest, RangeResponse,
@@ -126,7 +127,7 @@ impl State {
 
     /// One key as of now.
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        self.keyspace.get(key, self.revision).map(|record| record.key_value())
+        self.keyspace.get(key, self.revision).map(Record::key_value)
     }
 
     /// The changes from `revision` on, oldest first, one item a revision.

@@ -3,18 +3,22 @@
 //! Key and value share one piece of memory, and a version is held once, by its key and by the history alike. What leaves
 //! the crate is a [`KeyValue`] made on the spot.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::ThinArc;
 
 use crate::{KeyValue, LeaseId, Revision};
 
-/// One version of a key or its deletion.
+/// One version of a key or its deletion: one piece of memory with the fields, then the key, then the value. A clone is the
+/// same piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    /// The key, then the value.
-    text: Bytes,
+pub(crate) struct Record(ThinArc<Fields, u8>);
+
+/// What a version is, beside its key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fields {
     key_len: u32,
     sub: u32,
     pub(crate) create_revision: i64,
@@ -24,33 +28,19 @@ pub(crate) struct Record {
     pub(crate) lease: LeaseId,
 }
 
-/// What a version takes beside its bytes: itself with its counts, the allocator's part of both pieces, and its places in
-/// the key's map and the history.
-const OVERHEAD: usize = size_of::<Record>() + 16 + 2 * 8 + 40 + 8;
+/// What a version takes beside its bytes: the fields, two counts, the allocator's part, and its places in the key's map and
+/// the history.
+const OVERHEAD: usize = size_of::<Fields>() + 2 * size_of::<usize>() + 8 + 40 + 8;
 
-impl Record {
-    pub(crate) fn put(key: &[u8], value: &[u8], at: Revision) -> Self {
-        Self {
-            text: text(key, value),
-            key_len: small(key.len()),
-            sub: small(usize::try_from(at.sub).unwrap_or(usize::MAX)),
-            create_revision: at.main,
-            mod_revision: at.main,
-            version: 1,
-            lease: 0,
-        }
+impl Fields {
+    /// Of a key that did not exist.
+    pub(crate) fn put(at: Revision) -> Self {
+        Self { version: 1, create_revision: at.main, ..Self::deletion(at) }
     }
 
-    pub(crate) fn deletion(key: &[u8], at: Revision) -> Self {
-        Self { create_revision: 0, version: 0, ..Self::put(key, &[], at) }
-    }
-
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.text[..self.key_len as usize]
-    }
-
-    pub(crate) fn value(&self) -> &[u8] {
-        &self.text[self.key_len as usize..]
+    pub(crate) fn deletion(at: Revision) -> Self {
+        let sub = small(usize::try_from(at.sub).unwrap_or(usize::MAX));
+        Self { key_len: 0, sub, create_revision: 0, mod_revision: at.main, version: 0, lease: 0 }
     }
 
     pub(crate) fn is_deletion(&self) -> bool {
@@ -65,14 +55,38 @@ impl Record {
     pub(crate) fn place(&self) -> Revision {
         Revision { main: self.mod_revision, sub: i64::from(self.sub) }
     }
+}
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.text.len() + OVERHEAD
+impl Deref for Record {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.0.header.header
+    }
+}
+
+impl Record {
+    pub(crate) fn new(fields: Fields, key: &[u8], value: &[u8]) -> Self {
+        let fields = Fields { key_len: small(key.len()), ..fields };
+        Self(ThinArc::from_header_and_slice(fields, &[key, value].concat()))
     }
 
-    /// The key is copied: whoever keeps a key should not keep the value of that day with it.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.0.slice[..self.key_len as usize]
+    }
+
+    pub(crate) fn value(&self) -> &[u8] {
+        &self.0.slice[self.key_len as usize..]
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.slice.len() + OVERHEAD
+    }
+
+    /// The value is the record's own; the key is copied, since whoever keeps a key should not keep the value of that day.
     pub(crate) fn key_value(&self) -> KeyValue {
-        KeyValue { value: self.text.slice(self.key_len as usize..), ..self.without_value() }
+        let value = if self.value().is_empty() { Bytes::new() } else { Bytes::from_owner(Value(self.clone())) };
+        KeyValue { value, ..self.without_value() }
     }
 
     pub(crate) fn without_value(&self) -> KeyValue {
@@ -87,11 +101,13 @@ impl Record {
     }
 }
 
-fn text(key: &[u8], value: &[u8]) -> Bytes {
-    let mut text = Vec::with_capacity(key.len() + value.len());
-    text.extend_from_slice(key);
-    text.extend_from_slice(value);
-    Bytes::from(text)
+/// A record that is held for its value.
+struct Value(Record);
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self.0.value()
+    }
 }
 
 /// Lengths and numbers inside a revision are bounded by the size of a request, which is far below 4 GiB.
@@ -103,21 +119,21 @@ fn small(number: usize) -> u32 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::box_collection, reason = "the second variant is rare, and must not make the first one larger")]
 pub(crate) enum Versions {
-    One(Arc<Record>),
-    Many(Box<Vec<Arc<Record>>>),
+    One(Record),
+    Many(Box<Vec<Record>>),
 }
 
 impl Versions {
-    pub(crate) fn as_slice(&self) -> &[Arc<Record>] {
+    pub(crate) fn as_slice(&self) -> &[Record] {
         match self {
             Self::One(record) => std::slice::from_ref(record),
             Self::Many(records) => records,
         }
     }
 
-    pub(crate) fn push(&mut self, record: Arc<Record>) {
+    pub(crate) fn push(&mut self, record: Record) {
         match self {
-            Self::One(first) => *self = Self::Many(Box::new(vec![Arc::clone(first), record])),
+            Self::One(first) => *self = Self::Many(Box::new(vec![first.clone(), record])),
             Self::Many(records) => records.push(record),
         }
     }
@@ -127,13 +143,13 @@ impl Versions {
         let left = self.as_slice().get(count..)?;
         match left {
             [] => None,
-            [only] => Some(Self::One(Arc::clone(only))),
+            [only] => Some(Self::One(only.clone())),
             _ => Some(Self::Many(Box::new(left.to_vec()))),
         }
     }
 
     /// The last version at or before `at`, if it is not a deletion.
-    pub(crate) fn visible(&self, at: i64) -> Option<&Arc<Record>> {
+    pub(crate) fn visible(&self, at: i64) -> Option<&Record> {
         let records = self.as_slice();
         let newest = records.last()?;
         let seen = if newest.mod_revision <= at {
@@ -202,12 +218,13 @@ impl<'de> Deserialize<'de> for Record {
         {
             return Err(serde::de::Error::custom("a version that no store can have written"));
         }
-        Ok(Self {
+        let fields = Fields {
             create_revision: kv.create_revision,
             version: kv.version,
             lease: kv.lease,
-            ..Self::put(&kv.key, &kv.value, at)
-        })
+            ..Fields::deletion(at)
+        };
+        Ok(Self::new(fields, &kv.key, &kv.value))
     }
 }
 
@@ -219,9 +236,9 @@ impl Serialize for Versions {
 
 impl<'de> Deserialize<'de> for Versions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let records: Vec<Arc<Record>> = Vec::deserialize(deserializer)?;
+        let records: Vec<Record> = Vec::deserialize(deserializer)?;
         Ok(match &records[..] {
-            [only] => Self::One(Arc::clone(only)),
+            [only] => Self::One(only.clone()),
             _ => Self::Many(Box::new(records)),
         })
     }

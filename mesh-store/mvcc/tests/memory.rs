@@ -31,7 +31,6 @@ fn keys_take_at_most_half_as_much_again_and_a_hundred_bytes_each() {
         state.apply(command).result.unwrap();
     }
     let written = resident() - before;
-    // Reading shares the values, which costs a little for each value that has ever been read.
     let all = state.range(&RangeRequest { limit: 0, ..RangeRequest::prefix("cilium/") }).unwrap();
     assert_eq!(all.kvs.len(), keys);
     drop(all);

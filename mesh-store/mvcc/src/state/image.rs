@@ -160,7 +160,7 @@ mod tests {
             ("stands behind", |image| image.keys.swap(0, 1)),
             ("lease that is not there", |image| image.leases.clear()),
             ("another key's version", |image| {
-                let other = std::sync::Arc::clone(&image.keys[1].as_slice()[0]);
+                let other = image.keys[1].as_slice()[0].clone();
                 image.keys[0].push(other);
             }),
         ];

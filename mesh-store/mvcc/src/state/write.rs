@@ -1,11 +1,9 @@
 //! One changing request: all its changes share one revision and are numbered inside it.
 
-use std::sync::Arc;
-
 use super::State;
 use crate::history::Changed;
 use crate::range::{self, View};
-use crate::stored::Record;
+use crate::stored::{Fields, Record};
 use crate::txn::Path;
 use crate::{
     DeleteRangeRequest, DeleteRangeResponse, Error, KeyRange, LeaseId, PutRequest, PutResponse, Revision, TxnOp,
@@ -16,7 +14,7 @@ pub(super) struct Write<'a> {
     state: &'a mut State,
     /// The revision of the changes, if there are any.
     main: i64,
-    changed: Vec<Arc<Record>>,
+    changed: Vec<Record>,
 }
 
 impl<'a> Write<'a> {
@@ -30,7 +28,7 @@ impl<'a> Write<'a> {
         if !self.changed.is_empty() {
             self.state.revision = self.main;
             for record in &self.changed {
-                self.state.history.push(Arc::clone(record));
+                self.state.history.push(record.clone());
             }
         }
         Changed(self.changed)
@@ -72,7 +70,7 @@ impl<'a> Write<'a> {
     }
 
     /// The key as this request sees it, its own changes included.
-    fn get(&self, key: &[u8]) -> Option<&Arc<Record>> {
+    fn get(&self, key: &[u8]) -> Option<&Record> {
         self.state.keyspace.get(key, self.main)
     }
 
@@ -145,19 +143,20 @@ impl<'a> Write<'a> {
             Some(present) if request.ignore_value => present.value(),
             _ => &request.value,
         };
-        let mut record = Record::put(&request.key, value, self.next());
-        record.lease = request.lease;
+        let mut fields = Fields::put(self.next());
+        fields.lease = request.lease;
         if let Some(present) = &present {
             if request.ignore_lease {
-                record.lease = present.lease;
+                fields.lease = present.lease;
             }
-            record.create_revision = present.create_revision;
-            record.version = present.version + 1;
+            fields.create_revision = present.create_revision;
+            fields.version = present.version + 1;
         }
+        let record = Record::new(fields, &request.key, value);
         let old_lease = present.as_ref().map_or(0, |present| present.lease);
-        if old_lease != record.lease {
+        if old_lease != fields.lease {
             self.state.leases.detach(old_lease, &request.key);
-            self.state.leases.attach(record.lease, &request.key);
+            self.state.leases.attach(fields.lease, &request.key);
         }
         self.append(record);
         let prev_kv = present.filter(|_| request.prev_kv).map(|present| present.key_value());
@@ -165,27 +164,24 @@ impl<'a> Write<'a> {
     }
 
     fn execute_delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
-        let doomed: Vec<Arc<Record>> = self.state.keyspace.scan(&request.range, self.main).cloned().collect();
+        let doomed: Vec<Record> = self.state.keyspace.scan(&request.range, self.main).cloned().collect();
         for record in &doomed {
             if record.lease != 0 {
                 self.state.leases.detach(record.lease, record.key());
             }
             self.delete_key(record.key());
         }
-        let prev_kvs =
-            if request.prev_kv { doomed.iter().map(|record| record.key_value()).collect() } else { Vec::new() };
+        let prev_kvs = if request.prev_kv { doomed.iter().map(Record::key_value).collect() } else { Vec::new() };
         let deleted = i64::try_from(doomed.len()).unwrap_or(i64::MAX);
         DeleteRangeResponse { revision: self.seen(), deleted, prev_kvs }
     }
 
     fn delete_key(&mut self, key: &[u8]) {
-        let record = Record::deletion(key, self.next());
-        self.append(record);
+        self.append(Record::new(Fields::deletion(self.next()), key, &[]));
     }
 
     fn append(&mut self, record: Record) {
-        let record = Arc::new(record);
-        self.changed.push(Arc::clone(&record));
+        self.changed.push(record.clone());
         self.state.keyspace.append(record);
     }
 
