@@ -12,10 +12,36 @@ use super::types::{NodeId, Ticket};
 /// happened.
 const KEPT: usize = 64;
 
+/// # Invariants
+/// No run stands here twice, none remembers what is below `answered`, and there are no more than are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub(crate) struct Sessions {
     /// The one that was used last is at the back.
     sessions: VecDeque<Session>,
+}
+
+/// As they come in a snapshot, which may be another replica's.
+#[derive(Deserialize)]
+struct Unchecked {
+    sessions: VecDeque<Session>,
+}
+
+impl TryFrom<Unchecked> for Sessions {
+    type Error = &'static str;
+
+    fn try_from(read: Unchecked) -> Result<Self, Self::Error> {
+        let Unchecked { sessions } = read;
+        let runs: BTreeSet<(NodeId, u64)> = sessions.iter().map(|session| (session.replica, session.boot)).collect();
+        if runs.len() < sessions.len() || sessions.len() > KEPT {
+            return Err("no store remembers a run twice, or more runs than it keeps");
+        }
+        let is_below = |session: &Session| session.executed.first().is_some_and(|first| *first < session.answered);
+        if sessions.iter().any(is_below) {
+            return Err("no store remembers parts that are done with");
+        }
+        Ok(Self { sessions })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +108,21 @@ mod tests {
         assert!(sessions.settled(1, 7, 2) && sessions.settled(1, 7, 3) && !sessions.settled(1, 7, 4));
         assert!(sessions.admit(&ticket(8, 1, 1)), "another run counts for itself");
         assert!(!sessions.admit(&ticket(7, 3, 3)), "and does not forget the one before");
+    }
+
+    #[test]
+    fn what_no_store_remembers_is_not_read() {
+        let read = |sessions: &Sessions| postcard::from_bytes(&postcard::to_allocvec(sessions).unwrap()).ok();
+        let mut sessions = Sessions::default();
+        assert!(sessions.admit(&ticket(7, 3, 2)));
+        assert_eq!(read(&sessions), Some(sessions.clone()));
+        let twice = Sessions { sessions: [&sessions.sessions[0], &sessions.sessions[0]].map(Clone::clone).into() };
+        assert_eq!(read(&twice), None);
+        let mut below = sessions.clone();
+        below.sessions[0].executed.insert(1);
+        assert_eq!(read(&below), None);
+        let many = (0..=KEPT as u64).map(|boot| Session { boot, ..sessions.sessions[0].clone() });
+        assert_eq!(read(&Sessions { sessions: many.collect() }), None);
     }
 
     #[test]
