@@ -1,7 +1,7 @@
 //! The CAs that may vouch for callers: this cluster's own and one set per joined cluster, each with a verifier of its
 //! own, replaceable while connections are open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::bundle::TrustBundle;
 use crate::ca_hash::CaHash;
-use crate::principal::{Authority, Principal, PrincipalError};
+use crate::principal::{Authority, Principal, PrincipalError, Role};
 use crate::provider::provider;
 use crate::x509::{self, Facts};
 
@@ -35,6 +35,8 @@ pub struct Authorities {
 struct Set {
     own: Arc<CaVerifier>,
     peers: BTreeMap<ClusterName, Arc<CaVerifier>>,
+    /// Further names that the own CA may vouch for: the users of the store.
+    users: Arc<BTreeSet<String>>,
 }
 
 struct CaVerifier {
@@ -60,7 +62,7 @@ impl Authorities {
     /// Only the own CA at first.
     pub fn new(own: ClusterName, bundle: TrustBundle) -> Result<Arc<Self>, Error> {
         let verifier = CaVerifier::new(bundle, "this cluster")?;
-        let set = Set { own: verifier, peers: BTreeMap::new() };
+        let set = Set { own: verifier, peers: BTreeMap::new(), users: Arc::default() };
         Ok(Arc::new(Self { own, current: ArcSwap::from_pointee(set), writing: Mutex::new(()) }))
     }
 
@@ -117,6 +119,13 @@ impl Authorities {
         was_trusted
     }
 
+    /// Lets the own CA vouch for exactly these users of the store, from the next handshake on.
+    pub fn set_users(&self, users: BTreeSet<String>) {
+        let _writing = self.writing.lock();
+        let set = Set::clone(&self.current.load());
+        self.current.store(Arc::new(Set { users: Arc::new(users), ..set }));
+    }
+
     pub fn peers(&self) -> Vec<ClusterName> {
         self.current.load().peers.keys().cloned().collect()
     }
@@ -125,11 +134,12 @@ impl Authorities {
         self.current.load().peers.get(peer).map(|known| known.bundle.clone())
     }
 
-    /// The principal is one of the own cluster, or of a peer that is still trusted.
-    pub(crate) fn trusts(&self, authority: &Authority) -> bool {
-        match authority {
-            Authority::Own => true,
-            Authority::Peer(peer) => self.current.load().peers.contains_key(peer),
+    /// The principal is one of the own cluster, of a peer that is still trusted, or a user that is still one.
+    pub(crate) fn trusts(&self, principal: &Principal) -> bool {
+        match principal.role() {
+            Role::Remote(peer) => self.current.load().peers.contains_key(peer),
+            Role::User(name) => self.current.load().users.contains(name),
+            Role::Replica | Role::Admin | Role::Agent(_) | Role::Local => true,
         }
     }
 
@@ -151,7 +161,12 @@ impl Authorities {
             return Err(PrincipalError::NotYetValid { name: facts.shown_name(), authority, at: facts.not_before });
         }
         match facts.common_names.as_slice() {
-            [name] => Principal::admit(authority, name, &self.own),
+            [name] => match Principal::admit(authority, name, &self.own) {
+                Err(PrincipalError::UnknownName { .. }) if self.current.load().users.contains(name) => {
+                    Ok(Principal::user(name))
+                }
+                admitted => admitted,
+            },
             names => Err(PrincipalError::CommonNames { subject: facts.subject, authority, count: names.len() }),
         }
     }

@@ -172,8 +172,8 @@ impl Shared {
         tracing::debug!(listener, %peer, principal = principal.as_ref().map(tracing::field::display), "connected");
         let local = stream.get_ref().0.local_addr().ok();
         let entry = connections.register(listener, peer, principal.clone());
-        // A peer removed between its verification and the line above would otherwise stay.
-        if principal.as_ref().is_some_and(|principal| !self.tls.authorities.trusts(&principal.authority)) {
+        // A peer or user removed between its verification and the line above would otherwise stay.
+        if principal.as_ref().is_some_and(|principal| !self.tls.authorities.trusts(principal)) {
             return None;
         }
         let info = ConnectInfo { principal, peer, local, listener };

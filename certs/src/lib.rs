@@ -42,7 +42,7 @@ pub use ca_hash::{CaHash, ParseCaHashError};
 pub use client::channel::{ChannelOptions, channel};
 pub use client::{ClientTls, Trust};
 pub use csr::PendingLeaf;
-pub use incoming::{ConnectInfo, Connections, TlsIncoming, principal};
+pub use incoming::{ConnectInfo, Connections, OpenConnection, TlsIncoming, principal};
 pub use leaf::{Leaf, LiveLeaf};
 pub use metrics::TlsMetrics;
 pub use principal::{Authority, Principal, PrincipalError, Role};

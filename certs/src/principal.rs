@@ -23,11 +23,14 @@ pub enum Authority {
 /// A verified caller.
 ///
 /// # Invariants
-/// Made by [`Principal::admit`] only (and for the local root user): the name is one that the authority may vouch for.
+/// Made by [`Principal::admit`] and [`Principal::user`] only (and for the local root user): the name is one that the
+/// authority may vouch for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal {
     pub authority: Authority,
     pub name: String,
+    /// The name is none of this table's own: it counts because the store has a user of it.
+    is_user: bool,
 }
 
 /// What a principal is, by its name and authority.
@@ -43,6 +46,8 @@ pub enum Role<'a> {
     Local,
     /// Another cluster: reads what is exported to it.
     Remote(&'a ClusterName),
+    /// A user of the store: may do what it was granted there, over the etcd API alone.
+    User(&'a str),
 }
 
 /// Why a client certificate is not a principal.
@@ -72,7 +77,8 @@ pub enum PrincipalError {
     PeerOverreach { name: String, peer: ClusterName },
     #[error(
         "certificate {name:?} is signed by this cluster's CA, but is no caller's name here: expected are \
-         {API_SERVER:?}, \"admin-{own}\", \"local-{own}\" and \"agent-<node>\""
+         {API_SERVER:?}, \"admin-{own}\", \"local-{own}\" and \"agent-<node>\", or a user of the store (`etcdctl user add \
+         {name} --no-password` makes it one)"
     )]
     UnknownName { name: String, own: ClusterName },
 }
@@ -94,17 +100,24 @@ impl Principal {
                 }
             }
         }
-        Ok(Self { authority, name: name.to_owned() })
+        Ok(Self { authority, name: name.to_owned(), is_user: false })
+    }
+
+    /// A user of the store, whom the own CA vouched for by a name that [`Principal::admit`] knows nothing of.
+    pub(crate) fn user(name: &str) -> Self {
+        Self { authority: Authority::Own, name: name.to_owned(), is_user: true }
     }
 
     /// The root user of the machine, coming over a Unix socket that only root may open.
     pub fn local_root(own: &ClusterName) -> Self {
-        Self { authority: Authority::Own, name: format!("admin-{own}") }
+        Self { authority: Authority::Own, name: format!("admin-{own}"), is_user: false }
     }
 
     pub fn role(&self) -> Role<'_> {
         match &self.authority {
             Authority::Peer(peer) => Role::Remote(peer),
+            // First: such a name may look like any other.
+            Authority::Own if self.is_user => Role::User(&self.name),
             Authority::Own if self.name == API_SERVER => Role::Replica,
             Authority::Own => match self.name.split_once('-') {
                 Some(("agent", node)) => Role::Agent(node),

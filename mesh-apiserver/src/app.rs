@@ -17,9 +17,11 @@ use anyhow::Context;
 use certs::{Authorities, Connections, TlsMetrics};
 use federation::contract::ClusterConfig;
 use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
-use mesh_store::etcd::EtcdOptions;
+use mesh_store::auth::Users;
+use mesh_store::etcd::{EtcdOptions, Gate};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tonic::Extensions;
 
 use self::credentials::Credentials;
 use self::servers::Servers;
@@ -34,6 +36,7 @@ use crate::metrics::Figures;
 use crate::quorum::Quorum;
 use crate::roles::Roles;
 use crate::trust::PeerTrust;
+use crate::users::UserRights;
 use crate::{controller, export, view};
 
 /// Open streams have this long to end by themselves before their connections are cut.
@@ -169,10 +172,13 @@ impl App {
         let http = mesh_runtime::admin::Server::bind(config.listen_metrics, readiness.clone(), registry).await?;
         let metrics = http.local_addr()?;
 
+        let users = Users::default();
+        let gate = Gate::new(Roles::new(&config.cluster), |extensions: &Extensions| certs::principal(extensions))
+            .with_users(users.clone());
         let etcd_api = servers.etcd(
             etcd_listener,
             Arc::clone(&store),
-            Roles::new(&config.cluster),
+            gate,
             store_metrics,
             EtcdOptions { member_name: config.cluster.to_string(), client_urls, ..EtcdOptions::default() },
             shutdown.clone(),
@@ -192,6 +198,13 @@ impl App {
         });
         tasks.spawn("controller", OnExit::Shutdown, controller.run(stop()));
         tasks.spawn("view", OnExit::Shutdown, view_feed.run(stop()));
+        let rights = UserRights {
+            store: Arc::clone(&store),
+            users,
+            authorities: Arc::clone(&authorities),
+            connections: connections.clone(),
+        };
+        tasks.spawn("users and roles", OnExit::Shutdown, rights.run(stop()));
         let trust = PeerTrust { store: Arc::clone(&store), authorities, connections: connections.clone() };
         tasks.spawn("trust in peers", OnExit::Shutdown, trust.run(stop()));
         tasks.spawn("etcd API", OnExit::Shutdown, etcd_api);

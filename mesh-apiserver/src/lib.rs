@@ -18,6 +18,7 @@ pub mod controller;
 #[cfg(test)]
 mod examples;
 pub mod export;
+pub mod follow;
 pub mod identity;
 pub mod index;
 mod metrics;
@@ -28,4 +29,5 @@ pub mod registration;
 pub mod roles;
 pub mod source;
 pub mod trust;
+pub mod users;
 pub mod view;

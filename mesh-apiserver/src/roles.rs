@@ -5,9 +5,13 @@
 //! | admin | everything | everything |
 //! | local (Cilium's agents) | heartbeat, `cilium/cache/`, `cilium/cluster-config/`, `cilium/synced/` | - |
 //! | remote cluster | heartbeat, `cilium/state/`, own cluster-config, own canaries, `isthmus/v1/export/` | - |
+//! | user of the store, of the own CA | what its roles grant | what its roles grant |
 //! | agent, replica, anyone else | - | - |
+//!
+//! Whoever the own CA vouched for may also be a user of the store, and then has what that user was granted beside its line
+//! here. A remote cluster never is: its line is all it has.
 
-use certs::{Principal, Role};
+use certs::{Authority, Principal, Role};
 use federation::contract::keys;
 use mesh_store::etcd::{Access, Authorizer, Denied, Grants};
 use mesh_store::mvcc::KeyRange;
@@ -51,7 +55,7 @@ impl Roles {
             Role::Admin => &self.admin,
             Role::Local => &self.local,
             Role::Remote(_) => &self.remote,
-            Role::Agent(_) | Role::Replica => &self.nothing,
+            Role::Agent(_) | Role::Replica | Role::User(_) => &self.nothing,
         }
     }
 }
@@ -61,11 +65,17 @@ impl Authorizer<Principal> for Roles {
     fn check(&self, principal: &Principal, access: Access<'_>) -> Result<(), Denied> {
         self.grants(principal.role()).check(access)
     }
+
+    fn user<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
+        match principal.authority {
+            Authority::Own => Some(&principal.name),
+            Authority::Peer(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use certs::Authority;
     use mesh_store::etcd::Mode;
 
     use super::*;
@@ -119,6 +129,10 @@ mod tests {
                 assert_eq!(may(Mode::Read), want, "{who} reads {range:?}");
                 assert_eq!(may(Mode::Write), who.is_admin(), "{who} writes {range:?}");
             }
+        }
+        for (who, user) in [(&local, Some("local-east")), (&agent, Some("agent-n1")), (&remote, None), (&legacy, None)]
+        {
+            assert_eq!(roles.user(who), user, "the store's user that {who} is");
         }
     }
 }

@@ -2,28 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use certs::{Authorities, Connections, TrustBundle};
 use federation::contract::keys;
 use federation::{PeerRecord, peer};
-use mesh_runtime::{Backoff, ErrorChain, Shutdown};
+use mesh_runtime::{ErrorChain, Shutdown};
 use mesh_store::Store;
-use mesh_store::backend::{Class, WatchRequest, WatchUpdate, Watcher};
+use mesh_store::mvcc::KeyRange;
 use mesh_types::ClusterName;
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("peer records cannot be followed")]
-    Store(#[source] mesh_store::backend::Error),
-    #[error("the watch of peer records ended")]
-    Watch,
-}
-
-/// While the store has no leader nothing can be read; it has one again within seconds.
-fn backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(50), Duration::from_secs(1))
-}
+use crate::follow::{self, Changes};
 
 pub struct PeerTrust {
     pub store: Arc<dyn Store>,
@@ -32,41 +20,21 @@ pub struct PeerTrust {
 }
 
 impl PeerTrust {
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), follow::Error> {
         shutdown.unless_requested(self.run_on()).await.unwrap_or(Ok(()))
     }
 
-    async fn run_on(self) -> Result<(), Error> {
-        let mut watch = self.watch().await?;
-        self.follow().await;
+    async fn run_on(self) -> Result<(), follow::Error> {
+        let mut changes = Changes::new(&self.store, KeyRange::prefix(keys::PEERS), "peer records");
         loop {
-            match watch.next().await {
-                // The change is only a nudge: all records are read again.
-                Some(WatchUpdate::Events(_)) => self.follow().await,
-                Some(WatchUpdate::Progress { .. }) => {}
-                Some(WatchUpdate::Compacted { .. }) => {
-                    watch = self.watch().await?;
-                    self.follow().await;
-                }
-                None => return Err(Error::Watch),
-            }
-        }
-    }
-
-    async fn watch(&self) -> Result<Watcher, Error> {
-        let mut backoff = backoff();
-        loop {
-            let request = WatchRequest::prefix(keys::PEERS, self.store.revision() + 1);
-            match self.store.watch(request).await {
-                Err(error) if error.class() == Class::Retryable => backoff.wait().await,
-                watch => return watch.map_err(Error::Store),
-            }
+            changes.next().await?;
+            self.follow().await;
         }
     }
 
     /// Tries until the store could be read.
     async fn follow(&self) {
-        let mut backoff = backoff();
+        let mut backoff = follow::backoff();
         loop {
             match refresh(&*self.store, &self.authorities).await {
                 Ok(former) => {

@@ -4,7 +4,7 @@
 //! asks. It must never keep state about keys: a service is the store, the gate and nothing else.
 //!
 //! ```text
-//!  connection (principal in its extensions) --> Gate --> kv | watch | lease | lock | election | cluster | maintenance
+//!  connection (principal in its extensions) --> Gate --> kv | watch | lease | auth | lock | election | cluster | maintenance
 //!                                                          --> Arc<dyn Store>
 //! ```
 

@@ -8,6 +8,7 @@
 //!                                                        +--> external/ --> an etcd that somebody else runs
 //! ```
 
+pub mod auth;
 pub mod backend;
 mod backup;
 pub mod etcd;

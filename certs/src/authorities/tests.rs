@@ -131,7 +131,7 @@ fn peers_come_and_go_and_never_share_a_ca() {
 fn a_server_leaf_is_no_client_of_a_peer_but_a_replica_of_its_own_cluster() {
     let mesh = Mesh::new();
     let server = chain(&mesh.a.issue_server(&crate::ServerNames::default(), soon()).unwrap());
-    assert_eq!(mesh.principal(&server).unwrap().role(), crate::Role::Replica);
+    assert_eq!(mesh.principal(&server).unwrap().role(), Role::Replica);
     let server = chain(&mesh.b.issue_server(&crate::ServerNames::default(), soon()).unwrap());
     assert!(matches!(mesh.principal(&server), Err(PrincipalError::PeerOverreach { .. })));
 }
@@ -143,4 +143,33 @@ fn an_expired_leaf_of_a_stranger_is_a_strangers() {
     let expired = Validity { not_before: second(1_000_000), not_after: second(2_000_000) };
     let error = mesh.principal(&chain(&ca("cluster-d").issue_remote(expired).unwrap())).unwrap_err();
     assert!(matches!(error, PrincipalError::UnknownIssuer { .. }), "{error}");
+}
+
+#[test]
+fn a_user_of_the_store_is_vouched_for_by_the_own_ca_and_only_while_it_is_one() {
+    let mesh = Mesh::new();
+    let users = ["alice", "admin-cluster-b", "remote", "admin-cluster-a"];
+    let by = |ca: &RootCa, name: &str| mesh.principal(&chain(&ca.issue_user(name, soon()).unwrap()));
+    let error = by(&mesh.a, "alice").unwrap_err();
+    assert!(error.to_string().contains("`etcdctl user add alice --no-password`"), "{error}");
+
+    mesh.authorities.set_users(users.map(str::to_owned).into());
+    for user in ["alice", "admin-cluster-b", "remote"] {
+        let principal = by(&mesh.a, user).unwrap();
+        assert_eq!(principal.role(), Role::User(user));
+        assert!(!principal.is_admin() && principal.peer().is_none() && mesh.authorities.trusts(&principal));
+    }
+    // A name of the table is what it was.
+    assert_eq!(by(&mesh.a, "admin-cluster-a").unwrap().role(), Role::Admin);
+    assert_eq!(by(&mesh.a, "agent-n1").unwrap().role(), Role::Agent("n1"));
+    // A peer's CA gains nothing.
+    for name in ["alice", "admin-cluster-b"] {
+        assert!(matches!(by(&mesh.b, name), Err(PrincipalError::PeerOverreach { .. })), "{name}");
+    }
+    assert!(matches!(by(&mesh.b, "remote").unwrap().role(), Role::Remote(_)));
+
+    let alice = by(&mesh.a, "alice").unwrap();
+    mesh.authorities.set_users(BTreeSet::new());
+    assert!(!mesh.authorities.trusts(&alice), "a handshake under way is not in time");
+    assert!(matches!(by(&mesh.a, "alice"), Err(PrincipalError::UnknownName { .. })));
 }

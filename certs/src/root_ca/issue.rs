@@ -32,6 +32,8 @@ pub(super) enum Kind<'a> {
     Admin,
     Local,
     Agent(&'a NodeName),
+    /// A user of the store.
+    User(&'a str),
 }
 
 impl RootCa {
@@ -54,6 +56,12 @@ impl RootCa {
     /// `local-<this cluster>`: Cilium's agents reading the caches.
     pub fn issue_local(&self, validity: Validity) -> Result<Leaf, Error> {
         self.issue(&Kind::Local, validity)
+    }
+
+    /// For a user of the store, who may do what it was granted there. The name must be one that is nobody else's: a server
+    /// takes `admin-<cluster>` for its administrator, whatever the certificate was made for.
+    pub fn issue_user(&self, name: &str, validity: Validity) -> Result<Leaf, Error> {
+        self.issue(&Kind::User(name), validity)
     }
 
     fn issue(&self, kind: &Kind<'_>, validity: Validity) -> Result<Leaf, Error> {
@@ -101,6 +109,7 @@ impl Kind<'_> {
             Self::Admin => format!("admin-{cluster}"),
             Self::Local => format!("local-{cluster}"),
             Self::Agent(node) => format!("agent-{node}"),
+            Self::User(name) => (*name).to_owned(),
         }
     }
 
@@ -111,6 +120,7 @@ impl Kind<'_> {
             Self::Admin => ("admin", cluster.as_str()),
             Self::Local => ("local", cluster.as_str()),
             Self::Agent(node) => ("agent", &node.0),
+            Self::User(name) => ("user", name),
         }
     }
 }

@@ -17,13 +17,11 @@ use mesh_store::etcd::{self, EtcdOptions, Gate};
 use mesh_store::raft_port::RaftService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::Extensions;
 use tonic::transport::Server;
 
 use crate::admin_api::AdminApi;
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, AgentService};
-use crate::roles::Roles;
 
 /// A peer or agent that vanished without a word is noticed after both.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -42,14 +40,13 @@ impl Servers {
         &self,
         listener: TcpListener,
         store: Arc<dyn Store>,
-        roles: Roles,
+        gate: Gate,
         metrics: mesh_store::Metrics,
         options: EtcdOptions,
         shutdown: Shutdown,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
         let tls = self.tls(ClientAuth::Required).with_http1();
         let incoming = self.incoming(listener, "etcd", tls);
-        let gate = Gate::new(roles, |extensions: &Extensions| certs::principal(extensions));
         let router = etcd::server().add_routes(etcd::routes(store, gate, metrics, options));
         async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
     }

@@ -128,3 +128,40 @@ async fn the_leading_replica_is_replaced_while_every_write_succeeds() {
         server.app.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_let_in_by_every_replica_and_by_none_after_it_is_deleted() {
+    let hosts: Vec<String> = (1..=3).map(host).collect();
+    let (raft, etcd) = free_ports(&hosts);
+    let plan = Plan { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd };
+    let all = [1, 2, 3];
+    let replicas: [Server; 3] =
+        tokio::join!(plan.start(1, all, &[]), plan.start(2, all, &[]), plan.start(3, all, &[])).into();
+    let ca = certs::RootCa::load(plan.ca.path(), &mesh_types::ClusterName::new("east").unwrap()).unwrap();
+    let leaf = ca.issue_user("root", certs::Validity::lasting(certs::Validity::LEAF)).unwrap();
+    let mut admin = replicas[0].etcd(&replicas[0].admin_leaf()).await;
+    let no_password = Some(etcd_client::UserAddOptions::new().with_no_pwd());
+    admin.user_add("root", "", no_password).await.expect("a user");
+    admin.user_grant_role("root", "root").await.expect("a role");
+    admin.auth_enable().await.expect("users count");
+    // Whether the replica lets the user write.
+    let may = async |replica: &Server| {
+        let tls = certs::client::tonic_config(&replica.bundle(), &leaf, "localhost");
+        let options = etcd_client::ConnectOptions::new().with_tls(tls);
+        match etcd_client::Client::connect([format!("https://{}", replica.app.etcd)], Some(options)).await {
+            Ok(mut client) => client.put("k", "v", None).await.is_ok(),
+            Err(_) => false,
+        }
+    };
+    for replica in &replicas {
+        until("a write by the user", async || may(replica).await.then_some(())).await;
+    }
+    admin.auth_disable().await.expect("users count no more");
+    admin.user_delete("root").await.expect("no user");
+    for replica in &replicas {
+        until("a refusal", async || (!may(replica).await).then_some(())).await;
+    }
+    for replica in replicas {
+        replica.app.stop().await;
+    }
+}

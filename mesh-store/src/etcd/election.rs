@@ -12,7 +12,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::by_path::{HttpRequest, HttpResponse, method, serve_by_path, streaming, unary};
 use super::queue::{self, Leaving, Queue};
-use super::{Shared, convert, status};
+use super::{Shared, convert, lease as leases, status};
 
 mod observer;
 
@@ -101,8 +101,9 @@ impl Election {
         let queue = Queue::new(&shared.store, &name);
         caller.read(&queue.range())?;
         caller.write(&KeyRange::single(queue.key(lease)))?;
+        leases::check_keys(shared, &caller, lease).await?;
         if lease == 0 {
-            caller.administer()?;
+            caller.use_leases()?;
         }
         let lease = queue::session(&shared.store, lease).await?;
         let place = queue.enter(lease, value.clone()).await?;
@@ -135,6 +136,7 @@ impl Election {
         let ProclaimRequest { leader, value } = request.into_inner();
         let leader = leader.ok_or_else(missing_leader)?;
         caller.write(&KeyRange::single(leader.key.clone()))?;
+        leases::check_keys(shared, &caller, leader.lease).await?;
         let revision = self.announce(&leader, value).await?;
         Ok(Response::new(ProclaimResponse { header: Some(shared.header(revision)) }))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mesh_store_mvcc::{KeyRange, TxnOp, TxnRequest};
 use tonic::{Extensions, Status};
 
+use crate::auth::Users;
 use crate::metrics::{Metrics, PrincipalLabel};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,12 @@ pub struct Denied;
 /// The rules: may `principal` do this?
 pub trait Authorizer<P>: Send + Sync + 'static {
     fn check(&self, principal: &P, access: Access<'_>) -> Result<(), Denied>;
+
+    /// The name of the store's user that the caller is, so that what that user was granted counts as well. `None` for
+    /// callers whom the store's users are no matter of, such as other clusters.
+    fn user<'a>(&self, _principal: &'a P) -> Option<&'a str> {
+        None
+    }
 }
 
 /// A role's ranges: what is asked must lie inside one of them.
@@ -53,12 +60,48 @@ impl Grants {
     }
 }
 
-type Check = dyn Fn(Access<'_>) -> Result<(), Denied> + Send + Sync;
-type Admit = dyn Fn(&Extensions) -> Option<(String, Arc<Check>)> + Send + Sync;
+/// A caller with the rules for it.
+trait Standing: Send + Sync {
+    fn check(&self, access: Access<'_>) -> Result<(), Denied>;
+    fn user(&self) -> Option<&str>;
+}
+
+struct Known<P, A> {
+    principal: P,
+    authorizer: Arc<A>,
+}
+
+impl<P: Send + Sync + 'static, A: Authorizer<P>> Standing for Known<P, A> {
+    fn check(&self, access: Access<'_>) -> Result<(), Denied> {
+        self.authorizer.check(&self.principal, access)
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.authorizer.user(&self.principal)
+    }
+}
+
+/// Who may do everything.
+struct Trusted;
+
+impl Standing for Trusted {
+    fn check(&self, _access: Access<'_>) -> Result<(), Denied> {
+        Ok(())
+    }
+
+    fn user(&self) -> Option<&str> {
+        None
+    }
+}
+
+type Admit = dyn Fn(&Extensions) -> Option<(String, Arc<dyn Standing>)> + Send + Sync;
 
 /// Finds the caller of a request and holds the rules for it. The type of principals is the server's own.
 #[derive(Clone)]
-pub struct Gate(Arc<Admit>);
+pub struct Gate {
+    admit: Arc<Admit>,
+    users: Users,
+}
 
 impl Gate {
     /// `principal_of` reads the principal from a request's extensions; its `Display` names it in metrics.
@@ -69,38 +112,54 @@ impl Gate {
         F: Fn(&Extensions) -> Option<P> + Send + Sync + 'static,
     {
         let authorizer = Arc::new(authorizer);
-        Self(Arc::new(move |extensions| {
+        let admit = move |extensions: &Extensions| {
             let principal = principal_of(extensions)?;
             let label = principal.to_string();
-            let authorizer = Arc::clone(&authorizer);
-            let check: Arc<Check> = Arc::new(move |access| authorizer.check(&principal, access));
-            Some((label, check))
-        }))
+            let standing: Arc<dyn Standing> = Arc::new(Known { principal, authorizer: Arc::clone(&authorizer) });
+            Some((label, standing))
+        };
+        Self { admit: Arc::new(admit), users: Users::default() }
+    }
+
+    /// Lets the store's users do what they were granted, as `users` knows it; somebody else keeps that up to date.
+    #[must_use]
+    pub fn with_users(self, users: Users) -> Self {
+        Self { users, ..self }
+    }
+
+    /// What is known of the store's users.
+    pub(crate) fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Lets everyone do everything, under one name: for tests and for sockets that only the owner can reach.
     pub fn open(name: &'static str) -> Self {
-        Self(Arc::new(move |_| {
-            let check: Arc<Check> = Arc::new(|_| Ok(()));
-            Some((name.to_owned(), check))
-        }))
+        let standing: Arc<dyn Standing> = Arc::new(Trusted);
+        Self { admit: Arc::new(move |_| Some((name.to_owned(), Arc::clone(&standing)))), users: Users::default() }
     }
 
     pub(crate) fn admit(&self, extensions: &Extensions, metrics: &Metrics) -> Result<Caller, Status> {
-        let found = (self.0)(extensions);
-        let (label, check) = found.ok_or_else(|| Status::invalid_argument("etcdserver: user name is empty"))?;
-        Ok(Caller { label: PrincipalLabel { principal: label.into() }, check, metrics: metrics.clone() })
+        let found = (self.admit)(extensions);
+        let (label, standing) = found.ok_or_else(|| Status::invalid_argument("etcdserver: user name is empty"))?;
+        let label = PrincipalLabel { principal: label.into() };
+        Ok(Caller { label, standing, users: self.users.clone(), metrics: metrics.clone() })
     }
 }
 
 /// The caller of one request or stream.
 pub(crate) struct Caller {
     pub(crate) label: PrincipalLabel,
-    check: Arc<Check>,
+    standing: Arc<dyn Standing>,
+    users: Users,
     metrics: Metrics,
 }
 
 impl Caller {
+    /// The store's user that this is.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.standing.user()
+    }
+
     pub(crate) fn read(&self, range: &KeyRange) -> Result<(), Status> {
         self.check(Mode::Read, range)
     }
@@ -109,9 +168,19 @@ impl Caller {
         self.check(Mode::Write, range)
     }
 
-    /// What is not about a range of keys (leases, compaction) is for those who may write everything.
+    /// What is not about a range of keys (members, compaction, users) is for those who may write everything.
     pub(crate) fn administer(&self) -> Result<(), Status> {
         self.write(&KeyRange::all())
+    }
+
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.may(Access { mode: Mode::Write, range: &KeyRange::all() })
+    }
+
+    /// Leases are for those who may write something to put on them.
+    pub(crate) fn use_leases(&self) -> Result<(), Status> {
+        let writes = self.user().is_some_and(|user| self.users.writes(user));
+        if writes { Ok(()) } else { self.administer() }
     }
 
     pub(crate) fn txn(&self, request: &TxnRequest) -> Result<(), Status> {
@@ -132,11 +201,16 @@ impl Caller {
         if shows_previous { self.read(range) } else { Ok(()) }
     }
 
+    fn may(&self, access: Access<'_>) -> bool {
+        self.standing.check(access).is_ok() || self.user().is_some_and(|user| self.users.may(user, access))
+    }
+
     fn check(&self, mode: Mode, range: &KeyRange) -> Result<(), Status> {
-        (self.check)(Access { mode, range }).map_err(|denied| {
-            self.metrics.denied.get_or_create(&self.label).inc();
-            Status::permission_denied(denied.to_string())
-        })
+        if self.may(Access { mode, range }) {
+            return Ok(());
+        }
+        self.metrics.denied.get_or_create(&self.label).inc();
+        Err(Status::permission_denied(Denied.to_string()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `etcdserverpb.KV`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use etcd_client::proto::{
@@ -7,10 +8,10 @@ use etcd_client::proto::{
     PbPutResponse, PbRangeRequest, PbRangeResponse, PbRangeStreamResponse, PbTxnRequest, PbTxnResponse,
 };
 use futures::stream::BoxStream;
-use mesh_store_mvcc::{Error as Refusal, KeyRange};
+use mesh_store_mvcc::{Error as Refusal, KeyRange, LeaseId, TxnOp, TxnRequest};
 use tonic::{Request, Response, Status};
 
-use super::{Shared, check, convert, status};
+use super::{Shared, check, convert, lease, status};
 
 pub(super) struct Kv(pub(super) Arc<Shared>);
 
@@ -24,6 +25,17 @@ impl Kv {
 /// A check's verdict as the answer.
 fn verdict<T>(checked: Result<T, Refusal>) -> Result<T, Status> {
     checked.map_err(|refusal| status::refused(&refusal))
+}
+
+/// What a transaction may put keys on.
+fn leases(request: &TxnRequest) -> BTreeSet<LeaseId> {
+    let ops = request.success.iter().chain(&request.failure);
+    ops.flat_map(|op| match op {
+        TxnOp::Put(put) if put.lease != 0 => BTreeSet::from([put.lease]),
+        TxnOp::Txn(nested) => leases(nested),
+        _ => BTreeSet::new(),
+    })
+    .collect()
 }
 
 #[tonic::async_trait]
@@ -58,6 +70,7 @@ impl PbKvService for Kv {
         self.check_size(&request)?;
         let request = convert::put(request);
         caller.change(&KeyRange::single(request.key.clone()), request.prev_kv)?;
+        lease::check_keys(shared, &caller, request.lease).await?;
         let response = shared.store.put(request).await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);
         Ok(Response::new(convert::put_response(response, header)))
@@ -86,6 +99,9 @@ impl PbKvService for Kv {
         verdict(request.check_duplicates())?;
         oversized?;
         caller.txn(&request)?;
+        for lease in leases(&request) {
+            lease::check_keys(shared, &caller, lease).await?;
+        }
         let response = shared.store.txn(request).await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);
         Ok(Response::new(convert::txn_response(response, header)))

@@ -1,4 +1,4 @@
-//! `etcdserverpb.Lease`.
+//! `etcdserverpb.Lease`: for those who may write something; who ends a lease must be allowed to write all of its keys.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use etcd_client::proto::{
 };
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use mesh_store_mvcc::{Error as Refusal, LeaseId};
+use mesh_store_mvcc::{Error as Refusal, KeyRange, LeaseId};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::gate::Caller;
 use super::{Shared, status};
 use crate::backend::Error;
 
@@ -26,7 +27,7 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
         let shared = &self.0;
-        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
+        shared.gate.admit(request.extensions(), &shared.metrics)?.use_leases()?;
         let request = request.into_inner();
         let granted = shared.store.lease_grant(request.id, request.ttl).await.map_err(|error| status::of(&error))?;
         let header = Some(shared.header(granted.revision));
@@ -38,8 +39,11 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
         let shared = &self.0;
-        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
-        let revision = shared.store.lease_revoke(request.into_inner().id).await;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        caller.use_leases()?;
+        let id = request.into_inner().id;
+        check_keys(shared, &caller, id).await?;
+        let revision = shared.store.lease_revoke(id).await;
         let revision = revision.map_err(|error| status::of(&error))?;
         Ok(Response::new(PbLeaseRevokeResponse { header: Some(shared.header(revision)) }))
     }
@@ -48,7 +52,7 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<Streaming<PbLeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        self.0.gate.admit(request.extensions(), &self.0.metrics)?.administer()?;
+        self.0.gate.admit(request.extensions(), &self.0.metrics)?.use_leases()?;
         let beats = (Arc::clone(&self.0), request.into_inner());
         let answers = stream::try_unfold(beats, |(shared, mut requests)| async move {
             let Some(request) = requests.message().await? else { return Ok(None) };
@@ -63,10 +67,12 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseTimeToLiveRequest>,
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
         let shared = &self.0;
-        shared.gate.admit(request.extensions(), &shared.metrics)?.administer()?;
+        let caller = shared.gate.admit(request.extensions(), &shared.metrics)?;
+        caller.use_leases()?;
         let request = request.into_inner();
         let lease = shared.store.lease_time_to_live(request.id, request.keys).await;
         let lease = lease.map_err(|error| status::of(&error))?;
+        lease.keys.iter().try_for_each(|key| caller.read(&KeyRange::single(key.clone())))?;
         Ok(Response::new(PbLeaseTimeToLiveResponse {
             header: Some(shared.header_now()),
             id: lease.id,
@@ -86,6 +92,15 @@ impl PbLeaseService for Lease {
         let leases = leases.into_iter().map(|id| PbLeaseStatus { id }).collect();
         Ok(Response::new(PbLeaseLeasesResponse { header: Some(shared.header_now()), leases }))
     }
+}
+
+/// Who could not write a lease's keys may neither end it nor put more on it: the keys go with it.
+pub(super) async fn check_keys(shared: &Shared, caller: &Caller, id: LeaseId) -> Result<(), Status> {
+    if id == 0 || caller.is_administrator() {
+        return Ok(());
+    }
+    let lease = shared.store.lease_time_to_live(id, true).await.map_err(|error| status::of(&error))?;
+    lease.keys.into_iter().try_for_each(|key| caller.write(&KeyRange::single(key)))
 }
 
 /// A lease that is gone is answered with a time to live of 0, as in etcd; the stream goes on for the others.

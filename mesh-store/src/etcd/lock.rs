@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::by_path::{HttpRequest, HttpResponse, method, serve_by_path, unary};
 use super::queue::{self, Leaving, Queue};
-use super::{Shared, status};
+use super::{Shared, lease as leases, status};
 
 #[derive(Clone)]
 pub(super) struct Lock {
@@ -60,8 +60,9 @@ impl Lock {
         let queue = Queue::new(&shared.store, &name);
         caller.read(&queue.range())?;
         caller.write(&KeyRange::single(queue.key(lease)))?;
+        leases::check_keys(shared, &caller, lease).await?;
         if lease == 0 {
-            caller.administer()?;
+            caller.use_leases()?;
         }
         let lease = queue::session(&shared.store, lease).await?;
         let place = queue.enter(lease, Vec::new()).await?;

@@ -33,8 +33,7 @@ const fn typed(mut row: Row, stdin: &'static str) -> Row {
     row
 }
 
-const BY_CERTIFICATE: &str = "authentication is by client certificate and roles follow from it";
-const NO_USERS: &str = "who may do what follows from the client's certificate (the README's table of roles)";
+const NO_PASSWORDS: &str = "a user proves who it is by a client certificate of its name: `docs/users.md`";
 const ALONE: &str = "isthmus: this replica was started alone";
 
 pub(super) const COMMANDS: &[Row] = &[
@@ -103,25 +102,45 @@ pub(super) const COMMANDS: &[Row] = &[
         "",
     ),
     row("move-leader", &["move-leader", "4711"], Refused("bad leader transferee"), "passes for another voter"),
-    row("auth status", &["auth", "status"], Shows("Authentication Status: false"), NO_USERS),
-    row("auth enable", &["auth", "enable"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("auth disable", &["auth", "disable"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("user add", &["user", "add", "eve:secret"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("user delete", &["user", "delete", "eve"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("user get", &["user", "get", "eve"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("user grant-role", &["user", "grant-role", "eve", "r"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("user list", &["user", "list"], Refused(BY_CERTIFICATE), NO_USERS),
+    row("auth status", &["auth", "status"], Shows("Authentication Status: false"), "until users are switched on"),
+    row("user add", &["user", "add", "root", "--no-password"], Shows("User root created"), NO_PASSWORDS),
     typed(
-        row("user passwd", &["user", "passwd", "eve", "--interactive=false"], Refused(BY_CERTIFICATE), NO_USERS),
+        row(
+            "user passwd",
+            &["user", "passwd", "root", "--interactive=false"],
+            Refused("passwords are not kept here: add it with --no-password"),
+            NO_PASSWORDS,
+        ),
         "secret\n",
     ),
-    row("user revoke-role", &["user", "revoke-role", "eve", "r"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("role add", &["role", "add", "r"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("role delete", &["role", "delete", "r"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("role get", &["role", "get", "r"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("role grant-permission", &["role", "grant-permission", "r", "read", "k"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("role list", &["role", "list"], Refused(BY_CERTIFICATE), NO_USERS),
-    row("role revoke-permission", &["role", "revoke-permission", "r", "k"], Refused(BY_CERTIFICATE), NO_USERS),
+    row("user grant-role", &["user", "grant-role", "root", "root"], Shows("Role root is granted to user root"), ""),
+    row("user get", &["user", "get", "root"], Shows("Roles: root"), ""),
+    row("user list", &["user", "list"], Shows("root"), ""),
+    row("role add", &["role", "add", "r"], Shows("Role r created"), ""),
+    row(
+        "role grant-permission",
+        &["role", "grant-permission", "r", "read", "k"],
+        Shows("Role r updated"),
+        "for any range but what lies in `isthmus/`",
+    ),
+    row("role get", &["role", "get", "r"], Shows("KV Read:\n\tk"), ""),
+    row("role list", &["role", "list"], Shows("r"), ""),
+    row("auth enable", &["auth", "enable"], Shows("Authentication Enabled"), "certificates count before and after it"),
+    row(
+        "role revoke-permission",
+        &["role", "revoke-permission", "r", "k"],
+        Shows("Permission of key k is revoked"),
+        "",
+    ),
+    row("role delete", &["role", "delete", "r"], Shows("Role r deleted"), ""),
+    row(
+        "auth disable",
+        &["auth", "disable"],
+        Shows("Authentication Disabled"),
+        "then no user of the store may do anything",
+    ),
+    row("user revoke-role", &["user", "revoke-role", "root", "root"], Shows("Role root is revoked from user root"), ""),
+    row("user delete", &["user", "delete", "root"], Shows("User root deleted"), ""),
     row(
         "check datascale",
         &["check", "datascale", "--load=nonsense"],
