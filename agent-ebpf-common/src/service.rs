@@ -113,6 +113,20 @@ pub const fn table_len(backends: u32) -> u32 {
     TABLE_SIZES[class].1
 }
 
+/// Table entries a backend where weights differ: each then has its share to half a per cent of an entry's worth, and
+/// those of a cluster add up.
+const ENTRIES_PER_WEIGHTED_BACKEND: u32 = 200;
+
+/// The table length for backends with different weights: a short table cannot hold fine shares.
+pub const fn weighted_table_len(backends: u32) -> u32 {
+    let wanted = backends.saturating_mul(ENTRIES_PER_WEIGHTED_BACKEND);
+    let mut class = 0;
+    while class + 1 < TABLE_SIZES.len() && TABLE_SIZES[class].1 < wanted {
+        class += 1;
+    }
+    if backends < 2 { 0 } else { TABLE_SIZES[class].1 }
+}
+
 /// Seed of the table builder's permutations: equal in all clusters, so that all nodes choose alike.
 pub const TABLE_SEED: u64 = 0x6973_7468_6d75_7331;
 
@@ -146,6 +160,10 @@ mod tests {
             assert_eq!(table_len(backends), len, "{backends}");
         }
         assert_eq!(table_len(u32::MAX), 65_521);
+        for (backends, len) in [(1, 0), (2, 1_021), (5, 1_021), (6, 16_381), (81, 16_381), (82, 65_521)] {
+            assert_eq!(weighted_table_len(backends), len, "{backends} weighted ones");
+        }
+        assert_eq!(weighted_table_len(u32::MAX), 65_521);
     }
 
     #[test]

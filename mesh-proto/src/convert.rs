@@ -30,10 +30,12 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use mesh_types::view::{Cluster, Delta, Encryption, Identity, Ip, Key, Object, Service, ServiceBackend};
     use mesh_types::{
-        Affinity, BackendState, ClusterId, ClusterName, Frontend, Label, NamedPort, Node, NodeName, Protocol,
-        SecurityIdentity, ServiceName,
+        Affinity, BackendState, ClusterId, ClusterName, Frontend, Label, NamedPort, Node, NodeName, Preference,
+        Protocol, SecurityIdentity, ServiceName,
     };
 
     use crate::v1;
@@ -78,7 +80,12 @@ mod tests {
                 frontends: vec![Frontend { address: "10.96.7.20".parse().unwrap(), ports: ports.clone() }],
                 global: true,
                 shared: true,
-                affinity: Affinity::Local,
+                prefers: Preference {
+                    affinity: Affinity::Remote,
+                    failover: vec![cluster.clone(), ClusterName::new("west").unwrap()],
+                    weights: BTreeMap::from([(cluster.clone(), 80)]),
+                    spillover: Some(50),
+                },
             }),
             Object::Backend(ServiceBackend {
                 cluster,

@@ -1,8 +1,18 @@
-//! Which backends a Service of the consuming cluster uses: Cilium's flow chart as one pure function.
+//! Which backends a Service of the consuming cluster uses, and for how much of its connections. One pure function.
 //!
-//! Source: Cilium `pkg/clustermesh/selectbackends.go` and the chart "Global and Shared Services Reference".
+//! Source: Cilium `pkg/clustermesh/selectbackends.go` and the chart "Global and Shared Services Reference" for `global` and
+//! `affinity`; order, weights and spill-over are this mesh's own, the latter after Envoy's priority levels.
+//!
+//! ```text
+//!  backends --(ready, permitted)--> usable --(path up, unless none is)--> pool --+--> parts by weight ----+
+//!                                                                                +--> tiers, spill-over --+--> Chosen
+//! ```
 
-use crate::{Affinity, BackendState, ClusterName};
+use crate::preference::Preference;
+use crate::{BackendState, ClusterName};
+
+mod shares;
+mod tiers;
 
 /// What selection needs to know of a backend; implemented by whatever carries one.
 pub trait Candidate {
@@ -10,6 +20,8 @@ pub trait Candidate {
     fn state(&self) -> BackendState;
     /// Whether the path to it is believed to work. What one agent sees on its own paths masks on that agent only.
     fn reachable(&self) -> bool;
+    /// Its share beside other backends of its cluster; 0 counts as 1.
+    fn weight(&self) -> u16;
 }
 
 impl Candidate for crate::Backend {
@@ -22,106 +34,73 @@ impl Candidate for crate::Backend {
     fn reachable(&self) -> bool {
         true
     }
+    fn weight(&self) -> u16 {
+        self.weight
+    }
 }
 
 /// The settings of the consuming cluster's Service; `None` where only remote clusters have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consumer<'a> {
     pub cluster: &'a ClusterName,
-    /// `Some((global, affinity))` of the local Service.
-    pub local: Option<(bool, Affinity)>,
+    /// `Some((global, preference))` of the local Service.
+    pub local: Option<(bool, &'a Preference)>,
 }
 
-/// Indices of the backends that take new connections, in input order.
+/// A backend that takes new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// Into the backends that were given.
+    pub index: usize,
+    /// Its share of new connections beside the other chosen ones, from 1.
+    pub weight: u16,
+}
+
+/// Backends that divide a share of the connections among themselves.
+struct Part {
+    members: Vec<usize>,
+    /// Relative to the other parts; above 0.
+    share: u64,
+}
+
+/// The backends that take new connections, in input order.
 ///
 /// # Invariants
 /// - A Service that is not global never uses a remote backend; one that exists only remotely uses all remote ones.
 /// - Unreachable backends are left out while any reachable one remains: a fault on the path never empties a Service.
 /// - Not-ready backends are never chosen; terminating ones only while no active one remains.
-pub fn select<C: Candidate>(consumer: Consumer<'_>, backends: &[C]) -> Vec<usize> {
-    let is_local = |i: &usize| backends[*i].cluster() == consumer.cluster;
-    let usable: Vec<usize> = (0..backends.len()).filter(|i| backends[*i].state() != BackendState::NotReady).collect();
-    let (global, affinity) = consumer.local.unwrap_or((true, Affinity::None));
-    let usable: Vec<usize> = usable.into_iter().filter(|i| global || is_local(i)).collect();
-    let reachable: Vec<usize> = usable.iter().copied().filter(|i| backends[*i].reachable()).collect();
-    let pool = if reachable.is_empty() { usable } else { reachable };
-    let (local, remote): (Vec<usize>, Vec<usize>) = pool.iter().copied().partition(|i| is_local(i));
-    let active = |list: &[usize]| list.iter().any(|i| backends[*i].state() == BackendState::Active);
-    let pool = match affinity {
-        Affinity::None => pool,
-        Affinity::Local if active(&local) || remote.is_empty() => local,
-        Affinity::Local => remote,
-        Affinity::Remote if active(&remote) || local.is_empty() => remote,
-        Affinity::Remote => local,
-    };
-    if active(&pool) {
-        pool.into_iter().filter(|i| backends[*i].state() == BackendState::Active).collect()
+/// - Whatever clusters are preferred, something is chosen while anything could be.
+pub fn select<C: Candidate>(consumer: Consumer<'_>, backends: &[C]) -> Vec<Chosen> {
+    let everything = Preference::default();
+    let (is_global, preference) = consumer.local.unwrap_or((true, &everything));
+    let permitted = |i: &usize| is_global || backends[*i].cluster() == consumer.cluster;
+    let known: Vec<usize> = (0..backends.len()).filter(permitted).collect();
+    let usable = known.iter().copied().filter(|i| backends[*i].state() != BackendState::NotReady);
+    let (reachable, cut_off): (Vec<usize>, Vec<usize>) = usable.partition(|i| backends[*i].reachable());
+    let pool = if reachable.is_empty() { cut_off } else { reachable };
+    let active: Vec<usize> = pool.iter().copied().filter(|i| backends[*i].state() == BackendState::Active).collect();
+    // What is terminating serves on when nothing else does.
+    let pool = if active.is_empty() { pool } else { active };
+    let cluster = |i: usize| backends[i].cluster();
+    let parts = if preference.weights.is_empty() {
+        tiers::divide(consumer.cluster, preference, &known, pool, cluster)
     } else {
-        pool
-    }
+        by_weight(preference, pool, cluster)
+    };
+    let mut chosen = shares::weigh(&parts, |i| backends[i].weight());
+    chosen.sort_unstable_by_key(|chosen| chosen.index);
+    chosen
+}
+
+/// A part for each cluster with a weight; the rest only when none of those has a backend.
+fn by_weight<'a>(preference: &Preference, pool: Vec<usize>, cluster: impl Fn(usize) -> &'a ClusterName) -> Vec<Part> {
+    let weighted = preference.weights.iter().filter(|(_, weight)| **weight > 0).map(|(name, weight)| Part {
+        members: pool.iter().copied().filter(|i| cluster(*i) == name).collect(),
+        share: u64::from(*weight),
+    });
+    let parts: Vec<Part> = weighted.filter(|part| !part.members.is_empty()).collect();
+    if parts.is_empty() { vec![Part { members: pool, share: 1 }] } else { parts }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct B(ClusterName, BackendState, bool);
-    impl Candidate for B {
-        fn cluster(&self) -> &ClusterName {
-            &self.0
-        }
-        fn state(&self) -> BackendState {
-            self.1
-        }
-        fn reachable(&self) -> bool {
-            self.2
-        }
-    }
-
-    /// `l`/`r` local or remote; `+` active, `t` terminating, `-` not ready; `!` path down.
-    fn parse(text: &str) -> Vec<B> {
-        text.split_whitespace()
-            .map(|w| {
-                let cluster = if w.starts_with('l') { "here" } else { "there" };
-                let state = match w.as_bytes()[1] {
-                    b'+' => BackendState::Active,
-                    b't' => BackendState::Terminating,
-                    _ => BackendState::NotReady,
-                };
-                B(ClusterName::new(cluster).unwrap(), state, !w.ends_with('!'))
-            })
-            .collect()
-    }
-
-    /// What it shows, the consumer's settings, the backends, the chosen indices.
-    type Case = (&'static str, Option<(bool, Affinity)>, &'static str, &'static [usize]);
-
-    #[test]
-    fn selection_follows_ciliums_flow_chart() {
-        use Affinity::{Local, None as NoAffinity, Remote};
-        let here = ClusterName::new("here").unwrap();
-        let table: &[Case] = &[
-            ("not global: local only", Some((false, NoAffinity)), "l+ r+", &[0]),
-            ("not global without local backends: none", Some((false, NoAffinity)), "r+", &[]),
-            ("global, none: both", Some((true, NoAffinity)), "l+ r+ r+", &[0, 1, 2]),
-            ("local preferred while one is healthy", Some((true, Local)), "l+ l- r+", &[0]),
-            ("local gone: remote", Some((true, Local)), "l- r+", &[1]),
-            ("local only terminating: remote", Some((true, Local)), "lt r+", &[1]),
-            ("local with nothing remote keeps local", Some((true, Local)), "lt", &[0]),
-            ("remote preferred", Some((true, Remote)), "l+ r+", &[1]),
-            ("remote gone: local", Some((true, Remote)), "l+ r-", &[0]),
-            ("remote terminating: local", Some((true, Remote)), "l+ rt", &[0]),
-            ("only remote clusters have it", None, "r+ r+", &[0, 1]),
-            ("dead path leaves", Some((true, NoAffinity)), "l+ r+!", &[0]),
-            ("dead path turns affinity remote to local", Some((true, Remote)), "l+ r+!", &[0]),
-            ("dead paths never empty a service", None, "r+! r+!", &[0, 1]),
-            ("terminating only when nothing is active", Some((true, NoAffinity)), "lt r+", &[1]),
-            ("all terminating: kept", Some((true, NoAffinity)), "lt rt", &[0, 1]),
-            ("not ready is never used", Some((true, NoAffinity)), "l- r-", &[]),
-        ];
-        for (what, local, backends, want) in table {
-            let got = select(Consumer { cluster: &here, local: *local }, &parse(backends));
-            assert_eq!(&got, want, "{what}: {backends}");
-        }
-    }
-}
+mod tests;

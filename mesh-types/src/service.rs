@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::preference::{self, Preference};
 use crate::{ClusterName, NamedPort, NodeName};
 
 /// `namespace/name`. Services of different clusters merge when these are equal.
@@ -27,78 +28,36 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// Which cluster's backends a Service prefers (Cilium `pkg/clustermesh/selectbackends.go`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Affinity {
-    /// Local and remote backends alike.
-    #[default]
-    None,
-    /// Local backends; remote ones only while no local one is healthy.
-    Local,
-    /// Remote backends; local ones only while no remote one is healthy.
-    Remote,
-}
-
-impl fmt::Display for Affinity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Local => "local",
-            Self::Remote => "remote",
-        })
-    }
-}
-
 /// What a Service's annotations say about the mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct GlobalSettings {
     /// Remote backends are used here, and local ones are exported when `shared`.
     pub global: bool,
     /// Local backends are exported. Follows `global` unless said otherwise.
     pub shared: bool,
-    pub affinity: Affinity,
+    pub prefers: Preference,
 }
 
 /// An annotation whose value is not understood. The object is kept with the default for that annotation's effect off.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("annotation {annotation}: {value:?} is not an affinity: use local, remote or none")]
-    Affinity { annotation: String, value: String },
+    #[error(transparent)]
+    Preference(#[from] preference::Error),
     #[error("annotation {annotation}: {value:?} is not a boolean: use \"true\" or \"false\"")]
     Boolean { annotation: String, value: String },
-    #[error("annotation {annotation} is not supported by this version: remove it (failover and weights come later)")]
-    Unsupported { annotation: String },
 }
 
 /// Own name first, then Cilium's current name, then Cilium's old one: the first that is present wins.
 pub const GLOBAL: [&str; 3] = ["mesh.isthmus.io/global", "service.cilium.io/global", "io.cilium/global-service"];
 /// See [`GLOBAL`].
 pub const SHARED: [&str; 3] = ["mesh.isthmus.io/shared", "service.cilium.io/shared", "io.cilium/shared-service"];
-/// See [`GLOBAL`].
-pub const AFFINITY: [&str; 3] =
-    ["mesh.isthmus.io/affinity", "service.cilium.io/affinity", "io.cilium/service-affinity"];
-/// Annotations of the design that this version refuses by name.
-pub const UNSUPPORTED: [&str; 2] = ["mesh.isthmus.io/failover", "mesh.isthmus.io/weights"];
-
 impl GlobalSettings {
     /// Reads the annotations. A value that is not understood is an error that names it: guessing would send traffic astray.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Self, Error> {
-        if let Some(name) = UNSUPPORTED.iter().find(|n| annotations.contains_key(**n)) {
-            return Err(Error::Unsupported { annotation: (*name).to_owned() });
-        }
         let global = boolean(annotations, &GLOBAL)?.unwrap_or(false);
         let shared = boolean(annotations, &SHARED)?.unwrap_or(global);
-        let affinity = match first(annotations, &AFFINITY) {
-            None => Affinity::None,
-            Some((annotation, value)) => match value.to_ascii_lowercase().as_str() {
-                "none" | "" => Affinity::None,
-                "local" => Affinity::Local,
-                "remote" => Affinity::Remote,
-                _ => return Err(Error::Affinity { annotation: annotation.to_owned(), value: value.to_owned() }),
-            },
-        };
-        Ok(Self { global, shared: global && shared, affinity })
+        let prefers = Preference::from_annotations(annotations)?;
+        Ok(Self { global, shared: global && shared, prefers })
     }
 }
 
@@ -168,20 +127,5 @@ mod tests {
         let only_shared =
             GlobalSettings::from_annotations(&annotations(&[("service.cilium.io/shared", "true")])).unwrap();
         assert!(!only_shared.global && !only_shared.shared);
-    }
-
-    #[test]
-    fn the_own_name_wins_over_ciliums_alias() {
-        let both = annotations(&[("mesh.isthmus.io/affinity", "local"), ("service.cilium.io/affinity", "remote")]);
-        assert_eq!(GlobalSettings::from_annotations(&both).unwrap().affinity, Affinity::Local);
-    }
-
-    #[test]
-    fn an_unknown_affinity_is_refused_by_name() {
-        let bad = annotations(&[("service.cilium.io/affinity", "nearest")]);
-        assert_eq!(
-            GlobalSettings::from_annotations(&bad).unwrap_err().to_string(),
-            "annotation service.cilium.io/affinity: \"nearest\" is not an affinity: use local, remote or none"
-        );
     }
 }

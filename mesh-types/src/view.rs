@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Affinity, BackendState, ClusterId, ClusterName, Frontend, LabelSet, NamedPort, Node, NodeName, SecurityIdentity,
+    BackendState, ClusterId, ClusterName, Frontend, LabelSet, NamedPort, Node, NodeName, Preference, SecurityIdentity,
     ServiceName,
 };
 
@@ -77,7 +77,7 @@ pub struct Ip {
     pub pod: Option<String>,
 }
 
-/// A Service as one cluster declares it. The consuming cluster's own declaration decides affinity.
+/// A Service as one cluster declares it. The consuming cluster's own declaration decides which clusters are preferred.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     pub cluster: ClusterName,
@@ -85,7 +85,8 @@ pub struct Service {
     pub frontends: Vec<Frontend>,
     pub global: bool,
     pub shared: bool,
-    pub affinity: Affinity,
+    #[serde(flatten)]
+    pub prefers: Preference,
 }
 
 /// One backend of a Service, sent on its own so that a change costs its own bytes.

@@ -55,12 +55,13 @@ pub struct Setup {
 impl Setup {
     /// The example shop over WireGuard, with default periods.
     pub fn shop(name: &'static str) -> Result<Self> {
-        let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/shop");
-        let mut manifests = BTreeMap::new();
-        for cluster in ["cluster-a", "cluster-b"] {
-            manifests.insert(cluster.to_owned(), Manifests::load(&shop.join(cluster))?);
-        }
-        Ok(Self::with(name, manifests))
+        Ok(Self::with(name, shop_of(&["cluster-a", "cluster-b"])?))
+    }
+
+    /// The example shop on three clusters.
+    pub fn shop_of_three(name: &'static str) -> Result<Self> {
+        let manifests = shop_of(&["cluster-a", "cluster-b", "cluster-c"])?;
+        Ok(Self { topology: Topology::trio(), ..Self::with(name, manifests) })
     }
 
     /// These manifests over WireGuard, with default periods, on two clusters of two nodes.
@@ -105,6 +106,11 @@ impl Setup {
     }
 }
 
+fn shop_of(clusters: &[&str]) -> Result<BTreeMap<String, Manifests>> {
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/shop");
+    clusters.iter().map(|cluster| Ok(((*cluster).to_owned(), Manifests::load(&shop.join(cluster))?))).collect()
+}
+
 impl Scenario {
     pub fn meshctl(&self, args: &[&str]) -> Result<String> {
         self.mesh.meshctl(&self.lab, args)
@@ -122,10 +128,16 @@ impl Scenario {
         }
     }
 
-    /// Joins the two clusters, kills a replica (see [`Self::kill_a_replica`]), and before that waits until every node's kernel knows the other one's pods: until then a packet to one
-    /// of them is a packet to anywhere, and leaves in clear.
+    /// Joins every cluster with every other, kills a replica (see [`Self::kill_a_replica`]), and before that waits until
+    /// every node's kernel knows the others' pods: until then a packet to one of them is a packet to anywhere, and leaves
+    /// in clear.
     pub fn connect(&self) -> Result<()> {
-        self.meshctl(&["connect", "cluster-a", "cluster-b"])?;
+        let clusters: Vec<&str> = self.lab.topology.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+        for (n, one) in clusters.iter().enumerate() {
+            for other in &clusters[n + 1..] {
+                self.meshctl(&["connect", one, other])?;
+            }
+        }
         let pods = self.lab.pods();
         for node in self.lab.nodes() {
             let known = IpCache::open(&Pins::under(&self.bpffs(node.name())?), Access::ReadOnly)?;

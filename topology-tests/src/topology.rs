@@ -112,6 +112,13 @@ impl Topology {
         Self { clusters: vec![cluster(1, 'a', Cni::Ptp), cluster(2, 'b', Cni::Bridge)] }
     }
 
+    /// The pair and cluster-c, of one node with one replica: a third to choose from.
+    pub fn trio() -> Self {
+        let mut topology = Self::pair();
+        topology.clusters.push(ClusterPlan::lettered(3, 'c', Cni::Ptp, 1, 1));
+        topology
+    }
+
     /// cluster-a alone, with three nodes and a replica on each: what happens to a node happens to one replica.
     pub fn lone() -> Self {
         Self { clusters: vec![ClusterPlan::lettered(1, 'a', Cni::Ptp, 3, 3)] }
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn no_two_parts_of_the_plan_overlap() {
-        let topology = Topology::pair_with_replicas(3);
+        let topology = Topology::trio();
         let ranges: Vec<Ipv4Net> =
             topology.clusters.iter().flat_map(|c| [c.node_subnet, c.pod_cidr, c.service_cidr]).collect();
         for (i, one) in ranges.iter().enumerate() {
@@ -145,7 +152,7 @@ mod tests {
         }
         for cluster in &topology.clusters {
             let placed: usize = cluster.nodes.iter().map(|node| cluster.replicas_on(&node.name).count()).sum();
-            assert_eq!(placed, 3, "every replica lives on a node of its cluster");
+            assert_eq!(placed, cluster.replicas.len(), "every replica lives on a node of its cluster");
             for replica in &cluster.replicas {
                 assert!(cluster.node_subnet.contains(&replica.ip));
                 assert!(cluster.nodes.iter().all(|node| node.ip != replica.ip));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use mesh_types::view::{Service, ServiceBackend};
 use mesh_types::{
-    Affinity, BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node, NodeName, Protocol, ServiceName,
+    BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node, NodeName, Preference, Protocol, ServiceName,
 };
 use proptest::prelude::*;
 
@@ -189,7 +189,7 @@ proptest! {
             frontends: frontends.into_iter().map(|(ip, ports)| Frontend { address: ip.into(), ports }).collect(),
             global: true,
             shared,
-            affinity: Affinity::None,
+            prefers: Preference::default(),
         };
         word.frontends.sort_by_key(|f| f.address.to_string());
         let mut backends: Vec<ServiceBackend> = backends

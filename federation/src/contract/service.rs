@@ -1,12 +1,12 @@
 //! A global service's value: all frontends and ready backends in one object (Cilium `pkg/clustermesh/store/store.go`).
 //!
-//! Affinity is not part of it: the settings of the consuming cluster's Service count. Only ready backends are exported.
+//! What clusters are preferred is not part of it: the settings of the consuming cluster's Service count. Only ready backends are exported.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mesh_types::view::{Service, ServiceBackend};
-use mesh_types::{Affinity, BackendState, ClusterId, ClusterName, Frontend, NamedPort, Protocol, ServiceName};
+use mesh_types::{BackendState, ClusterId, ClusterName, Frontend, NamedPort, Preference, Protocol, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -151,7 +151,7 @@ impl ServiceValue {
             frontends,
             global: self.include_external,
             shared: self.shared,
-            affinity: Affinity::None,
+            prefers: Preference::default(),
         };
         Ok((service, backends))
     }

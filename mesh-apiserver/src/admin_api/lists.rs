@@ -19,10 +19,11 @@ impl AdminApi {
             let is_own = row.service.cluster == self.cluster;
             let error = errors.get(&ObjectKey::service(&row.service.name).to_string()).filter(|_| is_own);
             v1::ServiceRow {
-                selected: row.selected.iter().filter_map(|i| u32::try_from(*i).ok()).collect(),
+                selected: row.selected.iter().filter_map(|chosen| u32::try_from(chosen.index).ok()).collect(),
+                weights: row.selected.iter().map(|chosen| u32::from(chosen.weight)).collect(),
                 backends: row.backends.into_iter().filter_map(|b| backend(&Object::Backend(b))).collect(),
                 service: service(&Object::Service(row.service)),
-                error: error.cloned().unwrap_or_default(),
+                error: error.cloned().or(row.error).unwrap_or_default(),
             }
         });
         v1::ListServicesResponse { services: services.collect() }

@@ -10,7 +10,9 @@ use tonic::Status;
 
 use super::{AdminApi, VERSION};
 use crate::agent_api::unavailable;
+use crate::objects::ObjectKey;
 use crate::registration::Registration;
+use crate::view::View;
 
 /// The most objects that are shown as left out.
 const MAX_ERRORS: usize = 100;
@@ -57,14 +59,17 @@ impl AdminApi {
     fn source_status(&self) -> v1::SourceStatus {
         let source = self.controller.source();
         let export = self.controller.export();
-        let rejections = source.rejections.into_iter().chain(export.rejections());
+        let of_services = self.view.read(View::service_errors).into_iter();
+        let of_services = of_services.map(|(name, error)| (ObjectKey::service(&name).to_string(), error));
+        let rejections = source.rejections.into_iter().chain(export.rejections()).map(|r| (r.object, r.reason));
         v1::SourceStatus {
             kind: "manifests".to_owned(),
             location: source.location,
             objects: u32::try_from(source.objects).unwrap_or(u32::MAX),
             errors: rejections
+                .chain(of_services)
                 .take(MAX_ERRORS)
-                .map(|r| v1::ObjectError { object: r.object, error: r.reason })
+                .map(|(object, error)| v1::ObjectError { object, error })
                 .collect(),
         }
     }

@@ -64,7 +64,7 @@ impl Services {
             frontends: read.service.cluster_ips().into_iter().map(frontend).collect(),
             global: read.settings.global,
             shared: read.settings.shared,
-            affinity: read.settings.affinity,
+            prefers: read.settings.prefers.clone(),
         })
     }
 

@@ -1,9 +1,10 @@
 //! The view asked about Services: which backends take new connections here. For people; agents decide for themselves,
 //! with the same function and their own paths.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_types::select::{Candidate, Consumer, select};
+use mesh_types::preference::{FAILOVER, WEIGHTS};
+use mesh_types::select::{Candidate, Chosen, Consumer, select};
 use mesh_types::view::{Key, Object, Service, ServiceBackend};
 use mesh_types::{BackendState, ClusterName, ServiceName};
 
@@ -15,8 +16,10 @@ pub struct Row {
     pub service: Service,
     /// All known backends of all clusters.
     pub backends: Vec<ServiceBackend>,
-    /// Indices into `backends`.
-    pub selected: Vec<usize>,
+    /// Those that take new connections, by index into `backends`.
+    pub selected: Vec<Chosen>,
+    /// What is wrong with the settings, of the own cluster's Service.
+    pub error: Option<String>,
 }
 
 struct Choice<'a>(&'a ServiceBackend);
@@ -31,13 +34,19 @@ impl Candidate for Choice<'_> {
     fn reachable(&self) -> bool {
         true
     }
+    fn weight(&self) -> u16 {
+        self.0.weight
+    }
 }
 
 impl View {
     /// One row for each Service of each cluster.
     pub fn service_rows(&self) -> Vec<Row> {
-        let services = self.objects().filter_map(|o| if let Object::Service(s) = o { Some(s) } else { None });
-        services.map(|service| self.row(service)).collect()
+        self.services().map(|service| self.row(service)).collect()
+    }
+
+    fn services(&self) -> impl Iterator<Item = &Service> {
+        self.objects().filter_map(|o| if let Object::Service(s) = o { Some(s) } else { None })
     }
 
     /// Names of all Services, and of those that are global somewhere.
@@ -50,7 +59,7 @@ impl View {
     fn consumer(&self, name: &ServiceName) -> Consumer<'_> {
         let key = Key::Service { cluster: self.own.clone(), service: name.clone() };
         let local = match self.facts.get(&key) {
-            Some(Object::Service(s)) => Some((s.global, s.affinity)),
+            Some(Object::Service(s)) => Some((s.global, &s.prefers)),
             _ => None,
         };
         Consumer { cluster: &self.own, local }
@@ -60,6 +69,29 @@ impl View {
         let backends: Vec<ServiceBackend> = self.backends_of(&service.name).cloned().collect();
         let choices: Vec<Choice<'_>> = backends.iter().map(Choice).collect();
         let selected = select(self.consumer(&service.name), &choices);
-        Row { service: service.clone(), backends, selected }
+        let error = if service.cluster == self.own { self.unknown_clusters(service) } else { None };
+        Row { service: service.clone(), backends, selected, error }
+    }
+
+    /// What is wrong with the own cluster's Services that only the whole mesh can tell: settings that name a cluster which
+    /// is not joined. They count all the same, since it may be joined later; until then it is passed over.
+    pub fn service_errors(&self) -> BTreeMap<ServiceName, String> {
+        let own = self.services().filter(|service| service.cluster == self.own);
+        own.filter_map(|service| Some((service.name.clone(), self.unknown_clusters(service)?))).collect()
+    }
+
+    fn unknown_clusters(&self, service: &Service) -> Option<String> {
+        let is_unknown = |name: &ClusterName| !self.facts.contains_key(&Key::Cluster(name.clone()));
+        let unknown: Vec<String> =
+            service.prefers.clusters().into_iter().filter(|name| is_unknown(name)).map(ToString::to_string).collect();
+        if unknown.is_empty() {
+            return None;
+        }
+        let settings = if service.prefers.failover.is_empty() { WEIGHTS } else { FAILOVER };
+        let list = unknown.join(", ");
+        Some(format!(
+            "annotation {settings} names {list}, which is not a cluster of this mesh: it is passed over until it is joined \
+             (`meshctl peers` lists the names)"
+        ))
     }
 }

@@ -26,7 +26,7 @@ fn mirror_record(peer: &str, withdrawn: bool, clock: u64) -> Vec<(Bytes, Option<
 fn chosen(view: &View) -> Vec<String> {
     let rows = view.service_rows();
     let row = rows.first().expect("a Service of that name");
-    row.selected.iter().map(|i| row.backends[*i].address.to_string()).collect()
+    row.selected.iter().map(|chosen| row.backends[chosen.index].address.to_string()).collect()
 }
 
 /// What, here's annotations, here's state, there's annotations, there's state, chosen here; no annotations: no Service.
@@ -167,8 +167,50 @@ fn services_are_chosen_by_ciliums_flow_chart() {
         let key = Key::Service { cluster: here.name.clone(), service: mesh_types::ServiceName::new("shop", "cart") };
         if what == "affinity local" {
             let Some(Object::Service(own)) = view.facts().get(&key) else { panic!("the own Service") };
-            assert_eq!(own.affinity, Affinity::Local, "agents see the setting");
+            assert_eq!(own.prefers.affinity, Affinity::Local, "agents see the setting");
         }
+    }
+}
+
+#[test]
+fn a_setting_that_names_a_cluster_which_is_not_joined_is_said_of_the_service_and_passed_over() {
+    let annotated = |more: Value| {
+        let mut all = json!({"service.cilium.io/global": "true"});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (mut here, mut there) = (Cluster::new("here", 1), Cluster::new("there", 2));
+        here.apply(service("10.101.0.1", &all));
+        there.apply(service("10.102.0.1", &json!({"service.cilium.io/global": "true"})));
+        there.apply(slice("cart-x", &[("10.2.0.1", '+')]));
+        let mut view = View::new(here.name.clone());
+        apply(&mut view, &here.commit());
+        apply(&mut view, &mirrored(&mut there));
+        for (name, id, is_local) in [("here", 1, true), ("there", 2, false)] {
+            let cluster = mesh_types::view::Cluster {
+                name: ClusterName::new(name).unwrap(),
+                id: mesh_types::ClusterId::new(id).unwrap(),
+                is_local,
+                pod_prefixes: Vec::new(),
+                encryption: mesh_types::view::Encryption::Wireguard,
+            };
+            view.facts.insert(Key::Cluster(cluster.name.clone()), Object::Cluster(cluster));
+        }
+        view
+    };
+    let view = annotated(json!({"mesh.isthmus.io/failover": "elsewhere,there,nowhere"}));
+    assert_eq!(chosen(&view), ["10.2.0.1"]);
+    let error = view.service_rows().swap_remove(0).error.unwrap();
+    assert!(
+        error.starts_with(
+            "annotation mesh.isthmus.io/failover names elsewhere, nowhere, which is not a cluster of this mesh"
+        ),
+        "{error}"
+    );
+    assert_eq!(view.service_errors().into_values().collect::<Vec<_>>(), [error]);
+    let view = annotated(json!({"mesh.isthmus.io/weights": "there=1,gone=5"}));
+    assert!(view.service_errors().into_values().all(|error| error.contains("mesh.isthmus.io/weights names gone,")));
+    assert_eq!(chosen(&view), ["10.2.0.1"]);
+    for known in [json!({"mesh.isthmus.io/failover": "here,there"}), json!({"service.cilium.io/affinity": "local"})] {
+        assert!(annotated(known).service_errors().is_empty());
     }
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use mesh_types::view::{Cluster, Delta, Encryption, Identity, Ip, Key, Object, Service, ServiceBackend};
 use mesh_types::{
-    Affinity, BackendState, ClusterId, ClusterName, Frontend, LabelSet, NamedPort, Node, NodeName, Protocol,
-    SecurityIdentity, ServiceName,
+    Affinity, BackendState, ClusterId, ClusterName, Frontend, LabelSet, NamedPort, Node, NodeName, Preference,
+    Protocol, SecurityIdentity, ServiceName,
 };
 
 use super::Error;
@@ -106,12 +106,22 @@ impl TryFrom<v1::Node> for Node {
     }
 }
 
+fn cluster_weight(w: &v1::ClusterWeight) -> Result<(ClusterName, u16), Error> {
+    let weight = u16::try_from(w.weight).map_err(|e| Error::value("service.weights", &w.weight, &e))?;
+    Ok((cluster_name("service.weights", &w.cluster)?, weight))
+}
+
 fn service(s: v1::Service) -> Result<Service, Error> {
     let affinity = match v1::Affinity::try_from(s.affinity) {
         Ok(v1::Affinity::None) => Affinity::None,
         Ok(v1::Affinity::Local) => Affinity::Local,
         Ok(v1::Affinity::Remote) => Affinity::Remote,
         Err(e) => return Err(Error::value("service.affinity", &s.affinity, &e)),
+    };
+    let spillover = match u8::try_from(s.spillover) {
+        Ok(0) => None,
+        Ok(percent) if percent <= 100 => Some(percent),
+        _ => return Err(Error::value("service.spillover", &s.spillover, &"more than 100 per cent")),
     };
     let frontends = s
         .frontends
@@ -129,7 +139,12 @@ fn service(s: v1::Service) -> Result<Service, Error> {
         frontends,
         global: s.global,
         shared: s.shared,
-        affinity,
+        prefers: Preference {
+            affinity,
+            failover: s.failover.iter().map(|c| cluster_name("service.failover", c)).collect::<Result<_, _>>()?,
+            weights: s.weights.iter().map(cluster_weight).collect::<Result<_, _>>()?,
+            spillover,
+        },
     })
 }
 

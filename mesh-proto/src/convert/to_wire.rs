@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use ipnet::IpNet;
 use mesh_types::view::{Delta, Encryption, Key, Object};
-use mesh_types::{Affinity, BackendState, Frontend, NamedPort, ServiceName};
+use mesh_types::{Affinity, BackendState, ClusterName, Frontend, NamedPort, ServiceName};
 
 use crate::v1;
 
@@ -41,6 +41,10 @@ fn affinity(a: Affinity) -> v1::Affinity {
         Affinity::Local => v1::Affinity::Local,
         Affinity::Remote => v1::Affinity::Remote,
     }
+}
+
+fn cluster_weight((cluster, weight): (&ClusterName, &u16)) -> v1::ClusterWeight {
+    v1::ClusterWeight { cluster: cluster.to_string(), weight: u32::from(*weight) }
 }
 
 impl From<Encryption> for v1::Encryption {
@@ -97,7 +101,10 @@ impl From<&Object> for v1::Object {
                 frontends: s.frontends.iter().map(frontend).collect(),
                 global: s.global,
                 shared: s.shared,
-                affinity: affinity(s.affinity).into(),
+                affinity: affinity(s.prefers.affinity).into(),
+                failover: s.prefers.failover.iter().map(ToString::to_string).collect(),
+                weights: s.prefers.weights.iter().map(cluster_weight).collect(),
+                spillover: s.prefers.spillover.map(u32::from).unwrap_or_default(),
             }),
             Object::Backend(b) => Kind::Backend(v1::Backend {
                 cluster: b.cluster.to_string(),

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use mesh_types::view::{Cluster, Delta, Encryption, Ip, Object, Service, ServiceBackend};
 use mesh_types::{
-    Affinity, BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node, NodeName, Protocol, SecurityIdentity,
-    ServiceName,
+    Affinity, BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node, NodeName, Preference, Protocol,
+    SecurityIdentity, ServiceName,
 };
 
 use super::Facts;
@@ -44,38 +44,53 @@ impl Mesh {
     /// Cluster `a` is the own one: 10.1.0.0/16, nodes 172.30.1.11 and .12; `b` has 10.2.0.0/16, 172.30.2.11 and .12.
     pub(crate) fn two_clusters() -> Self {
         let mut mesh = Self::default();
-        for (cluster, id) in [("a", 1_u8), ("b", 2)] {
-            mesh.put(Object::Cluster(Cluster {
-                name: name(cluster),
-                id: ClusterId::new(id.into()).unwrap(),
-                is_local: id == 1,
-                pod_prefixes: vec![net(&format!("10.{id}.0.0/16"))],
-                encryption: Encryption::Wireguard,
-            }));
-            for node in [1_u8, 2] {
-                mesh.put(Object::Node(Node {
-                    cluster: name(cluster),
-                    cluster_id: ClusterId::new(id.into()).unwrap(),
-                    name: NodeName(format!("{cluster}{node}")),
-                    internal_ips: vec![addr(&format!("172.30.{id}.1{node}"))],
-                    pod_cidrs: vec![net(&format!("10.{id}.{node}.0/24"))],
-                    wireguard_key: Some([id * 16 + node; 32]),
-                    wireguard_port: 51881,
-                    vxlan_port: 8473,
-                }));
-            }
-        }
+        mesh.cluster("a", 1);
+        mesh.cluster("b", 2);
         mesh
+    }
+
+    fn cluster(&mut self, cluster: &str, id: u8) {
+        self.put(Object::Cluster(Cluster {
+            name: name(cluster),
+            id: ClusterId::new(id.into()).unwrap(),
+            is_local: id == 1,
+            pod_prefixes: vec![net(&format!("10.{id}.0.0/16"))],
+            encryption: Encryption::Wireguard,
+        }));
+        for node in [1_u8, 2] {
+            self.put(Object::Node(Node {
+                cluster: name(cluster),
+                cluster_id: ClusterId::new(id.into()).unwrap(),
+                name: NodeName(format!("{cluster}{node}")),
+                internal_ips: vec![addr(&format!("172.30.{id}.1{node}"))],
+                pod_cidrs: vec![net(&format!("10.{id}.{node}.0/24"))],
+                wireguard_key: Some([id * 16 + node; 32]),
+                wireguard_port: 51881,
+                vxlan_port: 8473,
+            }));
+        }
     }
 
     /// With all paths up and all nodes guarded.
     pub(crate) fn connected() -> Self {
         let mut mesh = Self::two_clusters();
-        for host in ["172.30.2.11", "172.30.2.12"] {
-            mesh.guarded.insert(addr(host));
-            mesh.paths.insert(addr(host), true);
-        }
+        mesh.open(2);
         mesh
+    }
+
+    /// The same with cluster `c`, 10.3.0.0/16.
+    pub(crate) fn three_connected() -> Self {
+        let mut mesh = Self::connected();
+        mesh.cluster("c", 3);
+        mesh.open(3);
+        mesh
+    }
+
+    fn open(&mut self, id: u8) {
+        for host in [11, 12].map(|n| IpAddr::from([172, 30, id, n])) {
+            self.guarded.insert(host);
+            self.paths.insert(host, true);
+        }
     }
 
     pub(crate) fn facts(&self) -> Facts<'_> {
@@ -109,7 +124,7 @@ impl Mesh {
             frontends: vec![Frontend { address: addr(frontend), ports: ports(Protocol::Tcp, 80) }],
             global: true,
             shared: true,
-            affinity,
+            prefers: Preference { affinity, ..Preference::default() },
         }
     }
 

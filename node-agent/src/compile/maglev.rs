@@ -87,6 +87,7 @@ pub fn table(len: u32, entries: &[Entry]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use agent_ebpf_common::service::weighted_table_len;
     use proptest::prelude::*;
 
     use super::*;
@@ -121,6 +122,66 @@ mod tests {
         three[2].weight = 100;
         let shares = shares(&table(1_021, &three), 3);
         assert!(shares[1].abs_diff(510) <= 2 && shares[0].abs_diff(255) <= 2, "{shares:?}");
+    }
+
+    /// Clusters of a Service: a weight, and so many backends.
+    fn clusters(list: &[(u16, u32)]) -> (Vec<Entry>, Vec<usize>) {
+        let (mut entries, mut cluster_of) = (Vec::new(), vec![usize::MAX]);
+        for (cluster, (weight, count)) in list.iter().enumerate() {
+            for _ in 0..*count {
+                let number = u32::try_from(cluster_of.len()).unwrap();
+                let weight = u16::try_from(10_000 * u32::from(*weight) / 100 / count).unwrap();
+                entries.push(Entry { number, hash: hash(&backend(number)), weight });
+                cluster_of.push(cluster);
+            }
+        }
+        (entries, cluster_of)
+    }
+
+    /// Which entry each of 100,000 flows finds.
+    fn flows(table: &[u32]) -> Vec<u32> {
+        let slot = |flow: u64| usize::try_from(((mix(flow) >> 32) * table.len() as u64) >> 32).unwrap();
+        (0..100_000).map(|flow| table[slot(flow)]).collect()
+    }
+
+    #[test]
+    fn clusters_have_their_share_of_100_000_flows_to_one_per_cent() {
+        let table_of = |list: &[(u16, u32)]| {
+            let (entries, cluster_of) = clusters(list);
+            let len = weighted_table_len(u32::try_from(entries.len()).unwrap());
+            (table(len, &entries), cluster_of)
+        };
+        for list in [
+            &[(80, 1), (20, 1)][..],
+            &[(80, 2), (20, 2)],
+            &[(50, 3), (30, 2), (20, 40)],
+            &[(97, 40), (2, 1), (1, 3)],
+            &[(60, 200), (40, 7)],
+        ] {
+            let (table, cluster_of) = table_of(list);
+            let flows = flows(&table);
+            for (cluster, (weight, _)) in list.iter().enumerate() {
+                let found = flows.iter().filter(|number| cluster_of[**number as usize] == cluster).count();
+                let wanted = usize::from(*weight) * 1_000;
+                assert!(found.abs_diff(wanted) <= 1_000, "{list:?}: cluster {cluster} has {found} of 100,000 flows");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_cluster_moves_few_flows_of_the_others() {
+        for count in 2..=5_u32 {
+            let share = u16::try_from(100 / count).unwrap();
+            let all = vec![(share, 20); usize::try_from(count).unwrap()];
+            let (entries, cluster_of) = clusters(&all);
+            let len = weighted_table_len(count * 20);
+            let before = flows(&table(len, &entries));
+            let after = flows(&table(len, &entries[20..]));
+            let stayed = before.iter().zip(&after).filter(|(number, _)| cluster_of[**number as usize] != 0);
+            let (moved, others) = stayed.fold((0, 0), |(moved, all), (b, a)| (moved + usize::from(b != a), all + 1));
+            let most = others / usize::try_from(count).unwrap() + others / 100;
+            assert!(moved <= most, "{count} clusters: {moved} of {others} flows of the others moved, {most} may");
+        }
     }
 
     #[test]

@@ -51,13 +51,16 @@ impl Candidate for Choice<'_> {
     fn reachable(&self) -> bool {
         self.reachable
     }
+    fn weight(&self) -> u16 {
+        self.backend.weight
+    }
 }
 
 pub fn plan(facts: Facts<'_>, name: &ServiceName, group: &ServiceGroup) -> ServicePlan {
     let mut plan = ServicePlan::default();
     let Some(own) = facts.local() else { return plan };
     let local = group.declared.get(&own.name);
-    let consumer = Consumer { cluster: &own.name, local: local.map(|s| (s.global, s.affinity)) };
+    let consumer = Consumer { cluster: &own.name, local: local.map(|s| (s.global, &s.prefers)) };
     for service in declarations(&own.name, group) {
         for frontend in &service.frontends {
             let IpAddr::V4(address) = frontend.address else {
@@ -99,8 +102,10 @@ fn declarations<'a>(own: &'a ClusterName, group: &'a ServiceGroup) -> impl Itera
 
 fn backends(facts: Facts<'_>, consumer: Consumer<'_>, group: &ServiceGroup, port: &NamedPort) -> Vec<BackendPlan> {
     let choices: Vec<Choice<'_>> = group.backends.values().filter_map(|b| choice(facts, group, b, port)).collect();
-    let selected = select(consumer, &choices);
-    let mut out: Vec<BackendPlan> = selected.into_iter().map(|i| choices[i].plan(port.protocol)).collect();
+    let chosen = select(consumer, &choices).into_iter();
+    let mut out: Vec<BackendPlan> = chosen
+        .map(|chosen| BackendPlan { backend: choices[chosen.index].backend(port.protocol), weight: chosen.weight })
+        .collect();
     out.sort_unstable_by_key(|b| (b.backend.addr.octets(), u16::from_be(b.backend.port_be)));
     out.dedup_by_key(|b| (b.backend.addr, b.backend.port_be));
     out
@@ -130,16 +135,15 @@ fn reaches(facts: Facts<'_>, backend: &ServiceBackend) -> bool {
 }
 
 impl Choice<'_> {
-    fn plan(&self, protocol: Protocol) -> BackendPlan {
+    fn backend(&self, protocol: Protocol) -> Backend {
         let flags = if self.is_remote { Backend::FLAG_REMOTE } else { 0 };
-        let backend = Backend {
+        Backend {
             addr: self.backend.address.into(),
             port_be: self.port.to_be(),
             proto: protocol.number(),
             flags: flags | Backend::FLAG_LIVE,
             cluster: self.cluster,
-        };
-        BackendPlan { backend, weight: self.backend.weight.max(1) }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 use mesh_types::view::Encryption;
-use mesh_types::{Affinity, BackendState, ClusterId, SecurityIdentity};
+use mesh_types::{BackendState, ClusterId, Preference, SecurityIdentity};
 
 use super::*;
 
@@ -80,7 +80,7 @@ fn what_came_and_went_leaves_no_trace() {
             frontends: Vec::new(),
             global: true,
             shared: true,
-            affinity: Affinity::None,
+            prefers: Preference::default(),
         }),
     ];
     view.apply(upserts(&objects));

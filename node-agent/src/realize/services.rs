@@ -277,7 +277,9 @@ impl<M: ServiceMaps> Services<M> {
 
 /// The table of a plan; empty where one backend or none needs no table.
 fn table(numbers: &[u32], plan: &[BackendPlan]) -> Vec<u32> {
-    let len = service::table_len(u32::try_from(plan.len()).unwrap_or(u32::MAX));
+    let count = u32::try_from(plan.len()).unwrap_or(u32::MAX);
+    let is_even = plan.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+    let len = if is_even { service::table_len(count) } else { service::weighted_table_len(count) };
     if len == 0 {
         return Vec::new();
     }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use mesh_runtime::{Cause, OnExit, Readiness, Shutdown, TaskSet};
 use mesh_types::view::{Cluster, Delta, Encryption, Ip, Object, Service, ServiceBackend};
 use mesh_types::{
-    Affinity, BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node as MeshNode, NodeName, Protocol,
+    BackendState, ClusterId, ClusterName, Frontend, NamedPort, Node as MeshNode, NodeName, Preference, Protocol,
     SecurityIdentity, ServiceName,
 };
 use node_agent::attach::Devices;
@@ -185,7 +185,7 @@ fn service(of: &str, service: &str, address: &str) -> Object {
         frontends: vec![Frontend { address: address.parse().unwrap(), ports }],
         global: true,
         shared: true,
-        affinity: Affinity::None,
+        prefers: Preference::default(),
     })
 }
 

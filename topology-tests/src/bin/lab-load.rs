@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use futures::StreamExt as _;
+use futures::stream;
 use topology_tests::load::check::{Question, ask};
 use topology_tests::load::{Plan, Target, generator};
 
@@ -14,7 +16,7 @@ use topology_tests::load::{Plan, Target, generator};
 enum Verb {
     /// Send load until SIGTERM.
     Run(Run),
-    /// Ask each target once. Exits 1 when one did not answer.
+    /// Ask each target once, or as often as said. Exits 1 when one did not answer.
     Check(Check),
 }
 
@@ -45,6 +47,12 @@ struct Check {
     /// Size of the body that is echoed.
     #[arg(long, default_value_t = 100)]
     bytes: usize,
+    /// Ask each so many times.
+    #[arg(long, default_value_t = 1)]
+    times: usize,
+    /// So many of the questions at once.
+    #[arg(long, default_value_t = 1)]
+    at_once: usize,
 }
 
 fn main() -> ExitCode {
@@ -73,8 +81,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
 
 async fn check_all(check: &Check) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
-    for question in &check.questions {
-        let checked = ask(*question, check.bytes).await;
+    let questions = check.questions.iter().flat_map(|question| std::iter::repeat_n(*question, check.times));
+    let mut answers = stream::iter(questions).map(|question| ask(question, check.bytes)).buffered(check.at_once);
+    while let Some(checked) = answers.next().await {
         if checked.error.is_some() {
             code = ExitCode::FAILURE;
         }

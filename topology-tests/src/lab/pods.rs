@@ -76,9 +76,18 @@ impl Lab {
 
     /// Asks targets from within a pod, as that pod.
     pub fn check_from(&self, client: &PodRecord, questions: &[Question], bytes: usize) -> Result<Vec<Checked>> {
+        self.check(client, &["--bytes", &bytes.to_string()], questions)
+    }
+
+    /// Asks one question over and over, each time on a connection of its own, several at once.
+    pub fn check_often(&self, client: &PodRecord, question: Question, times: usize) -> Result<Vec<Checked>> {
+        self.check(client, &["--bytes", "1", "--at-once", "16", "--times", &times.to_string()], &[question])
+    }
+
+    fn check(&self, client: &PodRecord, flags: &[&str], questions: &[Question]) -> Result<Vec<Checked>> {
         let program = self.binaries.find("lab-load")?;
         let mut command = self.pod_place(client)?.command(program);
-        command.args(["check", "--bytes", &bytes.to_string()]).args(questions.iter().map(ToString::to_string));
+        command.arg("check").args(flags).args(questions.iter().map(ToString::to_string));
         // It exits with 1 when one did not answer; the lines say which.
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
         let child = crate::nursery::spawn(command)?;

@@ -13,6 +13,7 @@ mod failover;
 mod forged_packets;
 mod full_disk;
 mod partition;
+mod preference;
 mod real_manifests;
 mod restarts;
 mod store_clients;

@@ -24,6 +24,12 @@ struct Row {
     global: bool,
     shared: bool,
     affinity: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failover: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    weights: BTreeMap<String, u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spillover_percent: Option<u32>,
     backends: Vec<Backend>,
     #[serde(skip_serializing_if = "String::is_empty")]
     error: String,
@@ -45,6 +51,8 @@ struct Backend {
     weight: u32,
     /// Takes new connections (before an agent masks paths that are dead for it).
     selected: bool,
+    /// Its share of them, relative to the other selected ones; 0 for one that is not.
+    share: u32,
 }
 
 pub(super) async fn run(run: &Run, args: &Get) -> Result<Exit, Failure> {
@@ -68,6 +76,8 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
             ports: f.ports.iter().map(Port::from).collect(),
         })
     });
+    let weights = row.weights.iter().copied().chain(std::iter::repeat(1));
+    let shares: BTreeMap<u32, u32> = row.selected.iter().copied().zip(weights).collect();
     let backends = row.backends.iter().zip(0_u32..).map(|(b, i)| {
         Ok(Backend {
             cluster: b.cluster.clone(),
@@ -81,7 +91,8 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
             },
             node: b.node.clone(),
             weight: b.weight,
-            selected: row.selected.contains(&i),
+            selected: shares.contains_key(&i),
+            share: shares.get(&i).copied().unwrap_or_default(),
         })
     });
     Ok(Row {
@@ -94,6 +105,9 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
             Ok(v1::Affinity::Remote) => "remote",
             Err(_unknown) => "unknown",
         },
+        failover: service.failover,
+        weights: service.weights.into_iter().map(|w| (w.cluster, w.weight)).collect(),
+        spillover_percent: Some(service.spillover).filter(|percent| *percent > 0),
         cluster: service.cluster,
         namespace: service.namespace,
         name: service.name,
@@ -103,19 +117,46 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
     })
 }
 
-/// `cluster-a 2/2, cluster-b 0/1`: selected of known, by cluster.
+/// `cluster-a 2/2, cluster-b 0/1`: selected of known, by cluster; where shares differ also each cluster's.
 fn by_cluster(backends: &[Backend]) -> String {
-    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, (usize, usize, u64)> = BTreeMap::new();
     for b in backends {
-        let (selected, known) = counts.entry(&b.cluster).or_default();
+        let (selected, known, share) = counts.entry(&b.cluster).or_default();
         *selected += usize::from(b.selected);
         *known += 1;
+        *share += u64::from(b.share);
     }
-    counts
-        .iter()
-        .map(|(cluster, (selected, known))| format!("{cluster} {selected}/{known}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let total: u64 = counts.values().map(|(_, _, share)| share).sum();
+    let mut shares = backends.iter().filter(|b| b.selected).map(|b| b.share);
+    let is_even = shares.next().is_none_or(|first| shares.all(|share| share == first));
+    let cluster = |(cluster, (selected, known, share)): (&&str, &(usize, usize, u64))| {
+        let share = if is_even || *share == 0 {
+            String::new()
+        } else {
+            format!(" {}%", (share * 200 / total.max(1)).div_ceil(2))
+        };
+        format!("{cluster} {selected}/{known}{share}")
+    };
+    counts.iter().map(cluster).collect::<Vec<_>>().join(", ")
+}
+
+/// What of the settings orders or shares: `local`, `failover cluster-b, cluster-c`, `weights cluster-a=80, cluster-b=20`.
+fn preference(row: &Row) -> String {
+    let mut words = Vec::new();
+    if !row.weights.is_empty() {
+        let list: Vec<String> = row.weights.iter().map(|(cluster, weight)| format!("{cluster}={weight}")).collect();
+        words.push(format!("weights {}", list.join(", ")));
+    }
+    if !row.failover.is_empty() {
+        words.push(format!("failover {}", row.failover.join(", ")));
+    }
+    if words.is_empty() || row.affinity != "none" {
+        words.insert(0, row.affinity.to_owned());
+    }
+    if let Some(percent) = row.spillover_percent {
+        words.push(format!("spillover {percent}%"));
+    }
+    words.join("; ")
 }
 
 fn table(rows: &[Row]) -> Table {
@@ -127,7 +168,7 @@ fn table(rows: &[Row]) -> Table {
         "ADDRESS",
         "PORTS",
         "GLOBAL",
-        "AFFINITY",
+        "PREFERS",
         "BACKENDS",
         "ERROR",
     ]);
@@ -147,7 +188,7 @@ fn table(rows: &[Row]) -> Table {
             r.frontends.iter().map(|f| f.address.as_str()).collect::<Vec<_>>().join(",").into(),
             ports.into(),
             global.into(),
-            r.affinity.into(),
+            preference(r).into(),
             if r.backends.is_empty() {
                 Cell::toned("none", Tone::Warn)
             } else {
@@ -180,10 +221,11 @@ mod tests {
                 global: true,
                 shared: true,
                 affinity: 1,
+                ..Default::default()
             }),
             backends: vec![backend("cluster-b", 3), backend("cluster-a", 4), backend("cluster-b", 5)],
             selected: vec![1],
-            error: String::new(),
+            ..Default::default()
         }
     }
 
@@ -192,9 +234,27 @@ mod tests {
         let table = table(&[row("a", message()).unwrap()]).render(false);
         assert_eq!(
             table,
-            "SEEN BY  CLUSTER    NAMESPACE  NAME  ADDRESS     PORTS   GLOBAL  AFFINITY  BACKENDS\n\
-             a        cluster-a  shop       cart  10.101.0.7  80/TCP  yes     local     cluster-a 1/1, cluster-b 0/2\n"
+            "SEEN BY  CLUSTER    NAMESPACE  NAME  ADDRESS     PORTS   GLOBAL  PREFERS  BACKENDS\n\
+             a        cluster-a  shop       cart  10.101.0.7  80/TCP  yes     local    cluster-a 1/1, cluster-b 0/2\n"
         );
+    }
+
+    #[test]
+    fn shares_and_the_settings_they_follow_from_are_shown() {
+        let mut message = message();
+        let service = message.service.as_mut().unwrap();
+        service.affinity = 0;
+        let weight = |cluster: &str, weight| v1::ClusterWeight { cluster: cluster.into(), weight };
+        service.weights = vec![weight("cluster-a", 80), weight("cluster-b", 20)];
+        (message.selected, message.weights) = (vec![0, 1, 2], vec![1_250, 10_000, 1_250]);
+        let shown = row("a", message.clone()).unwrap();
+        assert_eq!(preference(&shown), "weights cluster-a=80, cluster-b=20");
+        assert_eq!(by_cluster(&shown.backends), "cluster-a 1/1 80%, cluster-b 2/2 20%");
+        let service = message.service.as_mut().unwrap();
+        service.weights.clear();
+        (service.failover, service.spillover) = (vec!["cluster-b".into(), "cluster-c".into()], 50);
+        let shown = row("a", message).unwrap();
+        assert_eq!(preference(&shown), "failover cluster-b, cluster-c; spillover 50%");
     }
 
     #[test]

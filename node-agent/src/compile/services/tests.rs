@@ -2,7 +2,7 @@ use mesh_types::Frontend;
 use mesh_types::view::Object;
 use std::net::Ipv4Addr;
 
-use mesh_types::Affinity;
+use mesh_types::{Affinity, Preference};
 
 use super::*;
 use crate::compile::fixture::{Mesh, addr, cart};
@@ -92,6 +92,48 @@ fn affinity_prefers_and_falls_back() {
     }
     mesh.paths.insert(addr("172.30.2.11"), false);
     assert_eq!(addresses(&mesh), ["10.1.1.5"], "the remote ones are cut off");
+}
+
+/// A Service that all of three clusters share, as cluster `a` prefers it.
+fn preferring(prefers: Preference) -> Mesh {
+    let mut mesh = Mesh::three_connected();
+    for (cluster, frontend) in [("b", "10.102.0.9"), ("c", "10.103.0.9")] {
+        mesh.global_service(cluster, frontend);
+    }
+    let service = Mesh::service("a", "10.101.0.9", Affinity::None);
+    mesh.put(Object::Service(Service { prefers, ..service }));
+    mesh
+}
+
+#[test]
+fn failover_goes_from_cluster_to_cluster_in_order() {
+    let order = ["b", "c"].map(|cluster| ClusterName::new(cluster).unwrap()).to_vec();
+    let mut mesh = preferring(Preference { failover: order, ..Preference::default() });
+    mesh.backend("c", "10.3.1.5");
+    assert_eq!(addresses(&mesh), ["10.3.1.5"]);
+    mesh.backend("b", "10.2.1.5");
+    assert_eq!(addresses(&mesh), ["10.2.1.5"]);
+    mesh.backend("a", "10.1.1.5");
+    assert_eq!(addresses(&mesh), ["10.1.1.5"]);
+    mesh.put(Object::Backend(ServiceBackend {
+        state: BackendState::NotReady,
+        ..Mesh::backend_object("a", "10.1.1.5")
+    }));
+    mesh.paths.insert(addr("172.30.2.11"), false);
+    assert_eq!(addresses(&mesh), ["10.3.1.5"], "b is cut off here");
+}
+
+#[test]
+fn weights_of_clusters_become_weights_of_backends() {
+    let weights = [("a", 80), ("b", 20)].map(|(cluster, weight)| (ClusterName::new(cluster).unwrap(), weight));
+    let mut mesh = preferring(Preference { weights: weights.into(), ..Preference::default() });
+    mesh.backend("a", "10.1.1.5");
+    for address in ["10.2.1.5", "10.2.1.6", "10.3.1.5"] {
+        mesh.backend(&format!("{}", if address.starts_with("10.2") { 'b' } else { 'c' }), address);
+    }
+    let plan = plan_of(&mesh);
+    let weights: Vec<u16> = plan.frontends[0].backends.iter().map(|backend| backend.weight).collect();
+    assert_eq!(weights, [10_000, 1_250, 1_250], "80 to 10 and 10; c is not named");
 }
 
 #[test]
