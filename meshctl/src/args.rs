@@ -39,6 +39,9 @@ pub(crate) enum Verb {
     /// Join two clusters; repeating it changes nothing
     Connect(Connect),
     /// Part two clusters, on both sides
+    ///
+    /// Nodes drop what their pods send to the other cluster's pods for two minutes more, even where there is another way:
+    /// connections that were encrypted shall end, and not go on in clear.
     Disconnect(Disconnect),
     /// The joined clusters, as each cluster sees them
     Peers,

@@ -48,6 +48,9 @@ mod topology;
 
 /// Whole maps are compared with what they should hold this often.
 const COMPARE: Duration = Duration::from_mins(1);
+/// A former peer's prefixes stay closed for so long: connections that were open end meanwhile, and what they still send
+/// (the kernel repeats the end of an orphaned one for 102 s, `tcp_orphan_retries`) must not leave in clear.
+const PARTING: Duration = Duration::from_mins(2);
 /// Housekeeping: retries, garbage, status.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -93,6 +96,13 @@ struct Stale {
     status: bool,
 }
 
+/// Clusters that have left, and until when their prefixes stay closed.
+#[derive(Debug, Default)]
+struct Parting {
+    prefixes: usize,
+    until: Option<Instant>,
+}
+
 pub struct Control {
     options: Options,
     wiring: Wiring,
@@ -128,6 +138,7 @@ pub struct Control {
     pod_addresses: HashMap<IpAddr, usize>,
     config: Config,
     drift_total: u64,
+    parting: Parting,
     stale: Stale,
     next_compare: Instant,
 }
@@ -165,6 +176,7 @@ impl Control {
             pod_addresses: HashMap::new(),
             config,
             drift_total: 0,
+            parting: Parting::default(),
             stale: Stale { targets: false, status: true },
             next_compare: Instant::now() + COMPARE,
             options,
@@ -235,6 +247,7 @@ impl Control {
     fn snapshot(&mut self, mut view: View, revision: i64) {
         let began = Instant::now();
         view.set_revision(revision);
+        view.succeed(&self.view);
         let mut changes = Changes::everything(&self.view);
         changes.merge(Changes::everything(&view));
         changes.prefixes.extend(self.ipcache.keys().copied());
@@ -265,6 +278,7 @@ impl Control {
         let now = Instant::now();
         self.services.collect(now);
         self.retry(now);
+        self.forget_parted(now);
         if self.stale.targets {
             self.retarget();
         }
@@ -274,6 +288,21 @@ impl Control {
         }
         if self.stale.status {
             self.publish_status(now);
+        }
+    }
+
+    /// Every cluster that leaves starts the time anew, for all that have.
+    fn forget_parted(&mut self, now: Instant) {
+        let prefixes = self.view.parted_count();
+        if prefixes > self.parting.prefixes {
+            self.parting.until = Some(now + PARTING);
+        }
+        self.parting.prefixes = prefixes;
+        if self.parting.until.is_some_and(|until| now >= until) {
+            self.parting = Parting::default();
+            let changes = self.view.forget_parted();
+            tracing::info!(prefixes = changes.prefixes.len(), "prefixes of former peers are nobody's any more");
+            self.realize(changes);
         }
     }
 

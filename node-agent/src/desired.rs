@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use mesh_types::view::{Cluster, Delta, Ip, Key, Object, Service, ServiceBackend};
-use mesh_types::{ClusterName, Node, NodeName, ServiceName};
+use mesh_types::{ClusterId, ClusterName, Node, NodeName, ServiceName};
 
 mod changes;
 
@@ -34,6 +34,8 @@ pub struct View {
     services: BTreeMap<ServiceName, ServiceGroup>,
     backend_services: HashMap<IpAddr, BTreeSet<ServiceName>>,
     hosted: HashMap<IpAddr, BTreeSet<IpNet>>,
+    /// Pod prefixes of clusters that have left the mesh, with their numbers, until [`View::forget_parted`].
+    parted: BTreeMap<IpNet, ClusterId>,
     revision: i64,
 }
 
@@ -65,6 +67,39 @@ impl View {
 
     pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
         self.clusters.get(name)
+    }
+
+    /// The cluster that has left the mesh and had declared exactly this prefix.
+    pub fn parted(&self, prefix: &IpNet) -> Option<ClusterId> {
+        self.parted.get(prefix).copied()
+    }
+
+    /// How many prefixes of clusters that have left are still kept.
+    pub fn parted_count(&self) -> usize {
+        self.parted.len()
+    }
+
+    /// Forgets them all; their keys.
+    pub fn forget_parted(&mut self) -> Changes {
+        let prefixes = std::mem::take(&mut self.parted).into_keys().collect();
+        Changes { prefixes, ..Changes::default() }
+    }
+
+    /// Takes over what the view before this one knew of clusters that are in neither, or only in that one.
+    pub fn succeed(&mut self, before: &Self) {
+        self.parted.clone_from(&before.parted);
+        let gone: Vec<&Cluster> = before.clusters().filter(|old| !self.clusters.contains_key(&old.name)).collect();
+        for cluster in gone {
+            self.part(cluster);
+        }
+        let joined: Vec<IpNet> = self.clusters.values().flat_map(|cluster| cluster.pod_prefixes.clone()).collect();
+        self.parted.retain(|prefix, _| !joined.contains(prefix));
+    }
+
+    fn part(&mut self, cluster: &Cluster) {
+        if !cluster.is_local {
+            self.parted.extend(cluster.pod_prefixes.iter().map(|prefix| (*prefix, cluster.id)));
+        }
     }
 
     pub fn local(&self) -> Option<&Cluster> {
@@ -124,6 +159,7 @@ impl View {
     fn upsert(&mut self, object: Object, changes: &mut Changes) {
         match object {
             Object::Cluster(cluster) => {
+                self.parted.retain(|prefix, _| !cluster.pod_prefixes.contains(prefix));
                 let old = self.clusters.insert(cluster.name.clone(), cluster.clone());
                 if old.as_ref() != Some(&cluster) {
                     self.cluster_changed(old.as_ref(), Some(&cluster), changes);
@@ -172,6 +208,7 @@ impl View {
         match key {
             Key::Cluster(name) => {
                 if let Some(old) = self.clusters.remove(name) {
+                    self.part(&old);
                     self.cluster_changed(Some(&old), None, changes);
                 }
             }

@@ -1,4 +1,4 @@
-//! The demo: two clusters, joined, under load, through faults and back, with every figure measured on the way. Owns the
+//! The demo: two clusters, joined, under load, through faults and back, then a third that is the last resort, with every figure measured on the way. Owns the
 //! story and its result; everything that it does is done through the lab, the mesh and `meshctl`.
 
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use timeline::Timeline;
 
 mod clients;
 mod faults;
+mod order;
 pub mod result;
 mod story;
 mod timeline;
@@ -30,7 +31,7 @@ pub struct Options {
 /// Runs the whole story. Exits 0 when every bound is kept. `stay` is called instead of the teardown when asked for.
 pub fn run(lab: lab::Options, options: &Options, stay: impl FnOnce(&Lab, &Mesh) -> Result<()>) -> Result<ExitCode> {
     let mut timeline = Timeline::start();
-    let lab = timeline.step("lab up: 2 clusters, 4 nodes, pods attached by CNI", || {
+    let lab = timeline.step("lab up: 3 clusters, 5 nodes, pods attached by CNI", || {
         let lab = Lab::up(lab)?;
         lab.wait_pods_ready(story::PODS_READY)?;
         let pods = lab.pods().len();

@@ -112,10 +112,10 @@ impl Topology {
         Self { clusters: vec![cluster(1, 'a', Cni::Ptp), cluster(2, 'b', Cni::Bridge)] }
     }
 
-    /// The pair and cluster-c, of one node with one replica: a third to choose from.
+    /// The pair and cluster-c, whose three replicas share one node: a third to choose from.
     pub fn trio() -> Self {
         let mut topology = Self::pair();
-        topology.clusters.push(ClusterPlan::lettered(3, 'c', Cni::Ptp, 1, 1));
+        topology.clusters.push(ClusterPlan::lettered(3, 'c', Cni::Ptp, 1, 3));
         topology
     }
 

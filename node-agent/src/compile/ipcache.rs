@@ -4,6 +4,7 @@
 //!   an address in the view        own: OWN    peer: REMOTE + node   (DROP until the node is guarded)
 //!   a peer node's pod prefix      REMOTE + node, no identity        (a reply must not wait for the new pod's address)
 //!   a declared prefix             own: OWN    peer: REMOTE + DROP   (a miss must not leak)
+//!   a prefix of a former peer                       REMOTE + DROP   (what was encrypted must not go on in clear)
 //! ```
 //! The first line that applies to exactly this prefix wins; the kernel's longest match does the rest.
 
@@ -17,7 +18,10 @@ use super::{Facts, Refusal};
 
 /// The entry of one prefix, `None` for "must not be there".
 pub fn entry(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
-    claimed(facts, prefix).or_else(|| node_prefix(facts, prefix)).or_else(|| declared(facts, prefix))
+    claimed(facts, prefix)
+        .or_else(|| node_prefix(facts, prefix))
+        .or_else(|| declared(facts, prefix))
+        .or_else(|| parted(facts, prefix))
 }
 
 /// Addresses of peers that lie outside what the peer declared: an entry for one would draw other traffic into the tunnel.
@@ -62,6 +66,11 @@ fn declared(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
     Some(IpEntry { cluster: cluster.id.get(), flags, ..IpEntry::default() })
 }
 
+fn parted(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
+    let cluster = facts.view.parted(prefix)?.get();
+    Some(IpEntry { cluster, flags: IpEntry::FLAG_REMOTE | IpEntry::FLAG_DROP, ..IpEntry::default() })
+}
+
 /// IPv6 between clusters is refused for now: its entries stay closed.
 fn towards(facts: Facts<'_>, cluster: &Cluster, host: Option<IpAddr>, entry: IpEntry) -> IpEntry {
     let open = host.filter(|h| h.is_ipv4() && facts.agrees(cluster) && facts.may_send_to(*h));
@@ -89,6 +98,31 @@ mod tests {
         let own = entry(mesh.facts(), &net("10.1.0.0/16")).unwrap();
         assert_eq!((own.flags, own.cluster), (IpEntry::FLAG_OWN, 1));
         assert_eq!(entry(mesh.facts(), &net("10.9.0.0/16")), None);
+    }
+
+    #[test]
+    fn a_former_peers_prefix_stays_closed_until_it_is_forgotten() {
+        let mut mesh = Mesh::two_clusters();
+        let name = mesh_types::ClusterName::new("b").unwrap();
+        let gone = vec![mesh_types::view::Key::Cluster(name)];
+        let delta = mesh_types::view::Delta { deletes: gone, ..mesh_types::view::Delta::default() };
+        let changes = mesh.view.apply(delta);
+        let prefix = net("10.2.0.0/16");
+        assert!(changes.prefixes.contains(&prefix));
+        let closed = entry(mesh.facts(), &prefix).unwrap();
+        assert_eq!((closed.flags, closed.cluster), (REMOTE | DROP, 2));
+        // A snapshot without the cluster does not open it either, and one that has it makes it a peer's again.
+        let mut next = crate::desired::View::default();
+        next.succeed(&mesh.view);
+        assert_eq!(next.parted_count(), 1);
+        let mut back = Mesh::two_clusters();
+        back.view.succeed(&mesh.view);
+        assert_eq!(back.view.parted_count(), 0);
+        let mut snapshot = crate::desired::View::default();
+        snapshot.succeed(&back.view);
+        assert_eq!(snapshot.parted_count(), 1, "the own cluster's prefix is none");
+        assert_eq!(mesh.view.forget_parted().prefixes.into_iter().collect::<Vec<_>>(), [prefix]);
+        assert_eq!(entry(mesh.facts(), &prefix), None);
     }
 
     #[test]

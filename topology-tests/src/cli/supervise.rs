@@ -40,7 +40,7 @@ pub(super) fn run(up: &Up) -> Result<ExitCode> {
 pub(super) fn demo(args: &Demo) -> Result<ExitCode> {
     let name = "demo".parse()?;
     interrupt::takes_down(&name, 130)?;
-    let topology = Topology::pair();
+    let topology = Topology::trio();
     let manifests = load_folder(&example_folder(Example::Shop), &topology)?;
     let lab = lab::Options { name, topology, manifests };
     demo::run(

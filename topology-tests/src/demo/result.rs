@@ -37,6 +37,12 @@ pub struct Outcome {
     pub apiserver_restart_errors: u64,
     /// From the kill of a tunnel process to the last failure; `None` where the kernel is the tunnel.
     pub tunnel_kill_recovery_ms: Option<u64>,
+    /// Answers of the cluster that is last in the failover order, while another one had backends.
+    pub answers_out_of_order: u64,
+    /// Its answers once no other had any.
+    pub answers_from_the_last_resort: u64,
+    /// From the end of a cluster's last backend to the last failure of the global service; the slower of two switches.
+    pub ordered_failover_ms: u64,
     pub clear_packets_on_wan: u64,
     pub wireguard_packets_on_wan: u64,
     pub teardown_leftovers: u64,
@@ -65,6 +71,9 @@ impl Outcome {
             replica_kill_errors: 0,
             apiserver_restart_errors: 0,
             tunnel_kill_recovery_ms: None,
+            answers_out_of_order: 0,
+            answers_from_the_last_resort: 0,
+            ordered_failover_ms: 0,
             clear_packets_on_wan: 0,
             wireguard_packets_on_wan: 0,
             teardown_leftovers: 0,
@@ -88,6 +97,9 @@ impl Outcome {
             at_most("agent_restart_errors", self.agent_restart_errors, 0),
             at_most("replica_kill_errors", self.replica_kill_errors, 0),
             at_most("apiserver_restart_errors", self.apiserver_restart_errors, 0),
+            at_most("answers_out_of_order", self.answers_out_of_order, 0),
+            at_most("ordered_failover_ms", self.ordered_failover_ms, 1000),
+            more_than_none("answers_from_the_last_resort", self.answers_from_the_last_resort),
             at_most("masqueraded_answers", self.masqueraded_answers, 0),
             at_most("teardown_leftovers", self.teardown_leftovers, 0),
             more_than_none("requests", self.requests),
@@ -115,7 +127,7 @@ impl Outcome {
         let answers: Vec<String> =
             self.answers_by_cluster.iter().map(|(cluster, count)| format!("{cluster} {count}")).collect();
         let tunnel = self.tunnel_kill_recovery_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        let rows: [(&str, String, &str); 17] = [
+        let rows: [(&str, String, &str); 20] = [
             ("store of the API servers", self.store.clone(), ""),
             ("connect to first answer", format!("{} ms", self.connect_to_first_answer_ms), "5000 ms"),
             ("connect to all answers", format!("{} ms", self.connect_to_all_answers_ms), ""),
@@ -131,6 +143,9 @@ impl Outcome {
             ("errors while the leading API server was down", self.replica_kill_errors.to_string(), "0"),
             ("errors while all API servers were down", self.apiserver_restart_errors.to_string(), "0"),
             ("tunnel process killed, last failure", tunnel, ""),
+            ("answers from cluster-c out of order", self.answers_out_of_order.to_string(), "0"),
+            ("answers from cluster-c in its turn", self.answers_from_the_last_resort.to_string(), "> 0"),
+            ("ordered failover, last failure", format!("{} ms", self.ordered_failover_ms), "1000 ms"),
             ("clear packets on the WAN", self.clear_packets_on_wan.to_string(), if is_clear { "> 0" } else { "0" }),
             ("WireGuard packets on the WAN", self.wireguard_packets_on_wan.to_string(), ""),
         ];
@@ -151,7 +166,7 @@ mod tests {
     #[test]
     fn the_clear_counter_must_bite_without_encryption_and_stay_at_zero_with_it() {
         let mut outcome = Outcome::new(Encryption::Wireguard, Store::Embedded);
-        outcome.requests = 1;
+        (outcome.requests, outcome.answers_from_the_last_resort) = (1, 1);
         outcome.wireguard_packets_on_wan = 1;
         assert_eq!(outcome.broken_bounds(), Vec::<String>::new());
         outcome.clear_packets_on_wan = 1;

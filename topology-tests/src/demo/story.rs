@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::clients::{Clients, DIRECT, GLOBAL, REMOTE};
-use super::faults;
 use super::result::Outcome;
 use super::timeline::Timeline;
 use super::traffic::Traffic;
+use super::{faults, order};
 use crate::clock::{monotonic_ns, ms_between};
 use crate::lab::Lab;
 use crate::load::record::Kind;
@@ -57,7 +57,13 @@ pub(super) fn tell(lab: &Lab, mesh: &Mesh, timeline: &mut Timeline, outcome: &mu
     })?;
     chapter(timeline, &mut stage, "restore cluster-b", |stage| faults::cluster_restore(stage, killed_at, outcome))?;
     chapter(timeline, &mut stage, "steady again", steady)?;
-    chapter(timeline, &mut stage, "end the load, meshctl disconnect cluster-a cluster-b", part)?;
+    chapter(timeline, &mut stage, "meshctl connect cluster-c with both: third in the failover order", |stage| {
+        order::third_joins(stage, outcome)
+    })?;
+    chapter(timeline, &mut stage, "the global service loses its backends in cluster-a, then in cluster-b", |stage| {
+        order::two_lose_their_backends(stage, outcome)
+    })?;
+    chapter(timeline, &mut stage, "end the load, meshctl disconnect every cluster from every other", part)?;
     add_up(&stage, &clients, outcome)
 }
 
@@ -87,7 +93,9 @@ fn steady(stage: &mut Stage<'_>) -> Result<((), String)> {
 fn part(stage: &mut Stage<'_>) -> Result<((), String)> {
     let loads = stage.traffic.take_loads();
     stage.traffic.stop(loads)?;
-    stage.mesh.meshctl(stage.lab, &["disconnect", "cluster-a", "cluster-b"])?;
+    for [one, other] in [["cluster-a", "cluster-b"], ["cluster-a", "cluster-c"], ["cluster-b", "cluster-c"]] {
+        stage.mesh.meshctl(stage.lab, &["disconnect", one, other])?;
+    }
     Ok(((), "parted".into()))
 }
 

@@ -99,6 +99,9 @@ fn disconnect_ends_the_path_and_leaks_nothing() {
         s.ask(&client, &ledger, 100).unwrap().error.is_some()
     })
     .unwrap();
+    // What is sent there now, and what open connections still had to say, stays inside.
+    s.ask(&client, &ledger, 100).unwrap().error.expect("nobody answers");
+    assert_eq!(s.lab.wan.counters().unwrap().clear, 0, "{:?}", s.lab.wan.clear_seen());
     // Connecting again brings it back.
     s.connect().unwrap();
     s.ask_until_answered(&client, &ledger, SOON).unwrap();
