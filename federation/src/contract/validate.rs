@@ -157,8 +157,9 @@ impl Rules {
         if config.id > max {
             return Err(wrong(Rule::MaxConnectedClusters, &config.id, format!("an id of 1 to {max}")));
         }
-        // The mode is how an identity's bits are split, so both sides must have the same. Who does not say it has Cilium's
-        // default. Cilium compares in the other mode only, and then refuses every identity of such a peer.
+        // The mode is how an identity's bits are split, so both sides must have the same; who does not say it has Cilium's
+        // default. Cilium itself compares in 511 mode only: in the other it lets such a peer in, and then refuses each of its
+        // identities.
         let said = match config.capabilities.max_connected_clusters {
             0 => IdentityLayout::Clusters255.max_clusters(),
             said => said,
