@@ -55,8 +55,20 @@ pub enum Error {
 
 impl Error {
     fn field(field: &'static str, value: &(impl ToString + ?Sized), want: &'static str) -> Self {
-        Self::Field { field, value: value.to_string(), want }
+        Self::Field { field, value: shown(value.to_string()), want }
     }
+}
+
+/// Most bytes of a peer's text in an error: it decides what is in a value, but not how long a line of the log is.
+const MAX_SHOWN: usize = 256;
+
+/// The beginning of a text that may be of any length.
+fn shown(mut text: String) -> String {
+    if text.len() > MAX_SHOWN {
+        text.truncate(text.floor_char_boundary(MAX_SHOWN));
+        text.push_str("...");
+    }
+    text
 }
 
 #[cfg(test)]

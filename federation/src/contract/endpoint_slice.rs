@@ -23,6 +23,10 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const MAX_ENDPOINTS: usize = 1000;
 /// Most ports of a slice, as Kubernetes' API has it.
 pub const MAX_PORTS: usize = 20_000;
+/// Most ports of all endpoints together: every backend has its own copy of the slice's ports.
+pub const MAX_BACKEND_PORTS: usize = 100_000;
+/// Most bytes of the name of a Service or of a port, as Kubernetes has it: both are copied for every backend.
+pub const MAX_NAME: usize = 63;
 
 const KIND: &str = "endpoint-slice";
 
@@ -155,9 +159,12 @@ impl EndpointSliceValue {
         let mut outline = Outline::default();
         // It breaks off where the message itself does, which then says at what field.
         drop(outline.merge(message.as_slice()));
-        for (what, count, limit) in
-            [("endpoints", outline.endpoints.len(), MAX_ENDPOINTS), ("ports", outline.ports.len(), MAX_PORTS)]
-        {
+        let (endpoints, ports) = (outline.endpoints.len(), outline.ports.len());
+        for (what, count, limit) in [
+            ("endpoints", endpoints, MAX_ENDPOINTS),
+            ("ports", ports, MAX_PORTS),
+            ("ports of all endpoints together", endpoints.saturating_mul(ports), MAX_BACKEND_PORTS),
+        ] {
             if count > limit {
                 return Err(Error::Size { what, limit });
             }
@@ -165,9 +172,9 @@ impl EndpointSliceValue {
         <Self as Message>::decode(message.as_slice()).map_err(|source| Error::Protobuf { kind: KIND, source })
     }
 
-    /// The Service that it is a part of; `None` where the label is missing.
+    /// The Service that it is a part of; `None` where the label is missing or is no name.
     pub fn service(&self) -> Option<ServiceName> {
-        let name = self.labels.get(SERVICE_NAME).filter(|name| !name.is_empty())?;
+        let name = self.labels.get(SERVICE_NAME).filter(|name| (1..=MAX_NAME).contains(&name.len()))?;
         Some(ServiceName::new(self.namespace.as_str(), name.as_str()))
     }
 }

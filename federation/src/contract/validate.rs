@@ -12,7 +12,7 @@ use mesh_types::prefix::any_contains;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, SecurityIdentity};
 
 use super::keys::ip_segment;
-use super::{ClusterConfig, Error, IpValue, NodeValue, Resource, identity};
+use super::{ClusterConfig, Error, IpValue, NodeValue, Resource, identity, shown};
 
 mod services;
 
@@ -146,7 +146,13 @@ impl Rules {
     }
 
     fn reject(&self, key: String, wrong: Wrong) -> Rejection {
-        Rejection { peer: self.name.clone(), key, rule: wrong.rule, value: wrong.value, allowed: wrong.allowed }
+        Rejection {
+            peer: self.name.clone(),
+            key: shown(key),
+            rule: wrong.rule,
+            value: shown(wrong.value),
+            allowed: shown(wrong.allowed),
+        }
     }
 
     fn config(&self, value: &[u8]) -> Result<ClusterConfig, Wrong> {

@@ -195,4 +195,19 @@ fn a_message_of_more_endpoints_or_ports_than_kubernetes_has_is_refused_before_th
     assert_eq!(refused(&of(0x4a, MAX_PORTS + 1)), "more than 20000 ports");
     let most = EndpointSliceValue::decode(&frame::pack(&of(0x42, MAX_ENDPOINTS))).unwrap();
     assert_eq!(most.endpoints.len(), MAX_ENDPOINTS);
+    let mut many = of(0x42, 101);
+    many.extend(of(0x4a, 1000));
+    assert_eq!(refused(&many), "more than 100000 ports of all endpoints together");
+}
+
+#[test]
+fn what_every_backend_would_copy_is_short() {
+    let mut slice = slice();
+    slice.ports[0].name = Some("p".repeat(63));
+    assert!(slice.to_backends().is_ok());
+    slice.ports[0].name = Some("p".repeat(1 << 20));
+    let error = slice.to_backends().unwrap_err().to_string();
+    assert!(error.starts_with("ports: \"ppp") && error.len() < 400, "and an error shows only its beginning: {error}");
+    slice.labels.insert(SERVICE_NAME.to_owned(), "s".repeat(64));
+    assert!(slice.to_backends().unwrap_err().to_string().starts_with("kubernetes.io/service-name: \"sss"));
 }

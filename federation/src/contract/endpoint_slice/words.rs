@@ -11,7 +11,7 @@ use mesh_types::{BackendState, ClusterId, ClusterName, NamedPort, NodeName, Prot
 
 use super::super::Error;
 use super::super::node::parse_ip;
-use super::{Conditions, Endpoint, EndpointPort, EndpointSliceValue, SERVICE_NAME};
+use super::{Conditions, Endpoint, EndpointPort, EndpointSliceValue, MAX_NAME, SERVICE_NAME};
 
 const IPV4: &str = "IPv4";
 const IPV6: &str = "IPv6";
@@ -93,7 +93,10 @@ impl EndpointSliceValue {
     pub fn to_backends(&self) -> Result<Vec<ServiceBackend>, Error> {
         let cluster = ClusterName::new(self.cluster.as_str())
             .map_err(|_named_below| Error::field("cluster", &self.cluster, "a cluster name"))?;
-        let service = self.service().ok_or_else(|| Error::field(SERVICE_NAME, "", "the name of a Service"))?;
+        let service = self.service().ok_or_else(|| {
+            let label = self.labels.get(SERVICE_NAME).map(String::as_str).unwrap_or_default();
+            Error::field(SERVICE_NAME, label, "the name of a Service")
+        })?;
         let is_ipv6 = self.is_ipv6()?;
         let ports = self.named_ports()?;
         let said = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
@@ -162,7 +165,11 @@ impl EndpointPort {
                 word.parse().map_err(|_named_below| Error::field("ports", word, "a protocol: TCP, UDP or SCTP"))?
             }
         };
-        Ok(Some(NamedPort { name: self.name.clone().unwrap_or_default(), protocol, port }))
+        let name = self.name.clone().unwrap_or_default();
+        if name.len() > MAX_NAME {
+            return Err(Error::field("ports", &name, "a port name of at most 63 bytes"));
+        }
+        Ok(Some(NamedPort { name, protocol, port }))
     }
 }
 

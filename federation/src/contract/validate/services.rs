@@ -38,11 +38,14 @@ impl Rules {
     }
 }
 
+/// Most bytes of a name: what Kubernetes allows of any. It is copied for every backend.
+const MAX_NAME: usize = 253;
+
 /// The key's end is the two names, and each is one: a slash in either would let two values claim one key.
 fn is_named(rest: &str, namespace: &str, name: &str) -> Result<(), Wrong> {
     for (field, text) in [("namespace", namespace), ("name", name)] {
-        if text.is_empty() || text.contains('/') {
-            return Err(Error::field(field, text, "a name without a slash").into());
+        if text.is_empty() || text.len() > MAX_NAME || text.contains('/') {
+            return Err(Error::field(field, text, "a name of 1 to 253 bytes without a slash").into());
         }
     }
     Rules::names(rest, &format!("{namespace}/{name}"))

@@ -90,6 +90,7 @@ fn every_hostile_value_breaks_its_own_rule() {
         (Services, "/cart", SERVICE.replace("shop", ""), Rule::Form),
         (Services, "shop/a/cart", SERVICE.replace("\"cart\"", "\"a/cart\""), Rule::Form),
         (Services, "shop/cart", format!("{SERVICE}{}", " ".repeat(MAX_VALUE)), Rule::Size),
+        (Services, "shop/cart", SERVICE.replace("cart", &"c".repeat(254)), Rule::Form),
         (ServiceExports, "shop/cart", west(EXPORT), Rule::OwnCluster),
         (ServiceExports, "shop/till", EXPORT.into(), Rule::KeyNamesValue),
         (ServiceExports, "till/cart", EXPORT.into(), Rule::KeyNamesValue),
@@ -174,4 +175,14 @@ fn a_rejection_names_key_value_and_what_would_be_allowed() {
         text.to_string(),
         "cluster east may not say 393218 in ip/10.71.7.44: identity-range: it may say 458752 to 524287, or a reserved number"
     );
+}
+
+#[test]
+fn a_rejection_shows_the_beginning_of_what_is_long() {
+    let long = "ü".repeat(1000);
+    for value in [NODE.replace("east", &long), NODE.replace("\"w1", &format!("\"w{long}"))] {
+        let rejection = east().check(Resource::Nodes, &long, value.as_bytes()).unwrap_err();
+        assert!(rejection.to_string().len() < 1000, "{rejection}");
+        assert!(rejection.key.ends_with("..."), "{rejection}");
+    }
 }
