@@ -10,20 +10,24 @@
 //! ```
 
 pub mod cluster_config;
+pub mod endpoint_slice;
 pub mod identity;
 pub mod ip;
 pub mod keys;
 mod lenient;
 pub mod node;
 pub mod service;
+pub mod service_export;
 pub mod stamp;
 pub mod validate;
 
 pub use cluster_config::ClusterConfig;
+pub use endpoint_slice::EndpointSliceValue;
 pub use ip::IpValue;
 pub use keys::{Layout, Resource};
 pub use node::NodeValue;
 pub use service::ServiceValue;
+pub use service_export::ServiceExportValue;
 pub use stamp::ExportClock;
 
 /// A stored value that is not of its kind's form.
@@ -37,12 +41,34 @@ pub enum Error {
     Labels(#[source] mesh_types::labels::Error),
     #[error("labels are not UTF-8 text")]
     Text(#[source] std::str::Utf8Error),
+    #[error("not a protobuf message of kind {kind}")]
+    Protobuf { kind: &'static str, source: prost::DecodeError },
+    #[error("not a zstd frame, which a value of kind {kind} is")]
+    NotFrame { kind: &'static str },
+    #[error("the zstd frame of kind {kind} is broken")]
+    Frame { kind: &'static str, source: std::io::Error },
+    #[error("{more} bytes follow the zstd frame of kind {kind}")]
+    Trailing { kind: &'static str, more: usize },
+    #[error("more than {limit} {what}")]
+    Size { what: &'static str, limit: usize },
 }
 
 impl Error {
     fn field(field: &'static str, value: &(impl ToString + ?Sized), want: &'static str) -> Self {
-        Self::Field { field, value: value.to_string(), want }
+        Self::Field { field, value: shown(value.to_string()), want }
     }
+}
+
+/// Most bytes of a peer's text in an error: it decides what is in a value, but not how long a line of the log is.
+const MAX_SHOWN: usize = 256;
+
+/// The beginning of a text that may be of any length.
+fn shown(mut text: String) -> String {
+    if text.len() > MAX_SHOWN {
+        text.truncate(text.floor_char_boundary(MAX_SHOWN));
+        text.push_str("...");
+    }
+    text
 }
 
 #[cfg(test)]

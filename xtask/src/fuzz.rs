@@ -1,4 +1,4 @@
-//! `fuzz`: the store's libFuzzer targets (`mesh-store/fuzz`), built by the pinned compiler and run one after the other.
+//! `fuzz`: the libFuzzer targets (`mesh-store/fuzz`), built by the pinned compiler and run one after the other.
 //!
 //! cargo-fuzz asks for a nightly compiler and builds everything again; here only the project's own crates are
 //! instrumented, through flags that a stable one takes, and the rest is what the tests use.
@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::repo::{Repo, succeeds};
 
-const TARGETS: [&str; 4] = ["log", "requests", "snapshot", "txn"];
+const TARGETS: [&str; 5] = ["contract", "log", "requests", "snapshot", "txn"];
 const PACKAGE: &str = "mesh-store/fuzz";
 /// Longest input, most seconds for one, most megabytes.
 const LIMITS: [&str; 3] = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// log, requests, snapshot or txn; all of them if none is named
+    /// contract, log, requests, snapshot or txn; all of them if none is named
     target: Option<String>,
     /// How long each target runs
     #[arg(long, default_value_t = 60)]

@@ -3,8 +3,8 @@
 use mesh_types::{ClusterId, IdentityLayout};
 use serde::{Deserialize, Serialize};
 
-use super::Error;
-use super::lenient::{is_false, is_zero, null_is_default};
+use super::lenient::{is_false, is_zero, null_is_default, object};
+use super::{Error, Resource};
 
 /// `cilium/cluster-config/<cluster>`. Every field is left out when empty, as Cilium does.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,16 +26,38 @@ pub struct Capabilities {
     /// Its facts are under `cache/`, so it is a mirror of the cluster and not the cluster.
     #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
     pub cached: bool,
+    /// How an identity's bits are split: 255 or 511 clusters. 0: not said.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_default")]
     pub max_connected_clusters: u32,
-    /// Absent: the version does not know of service exports.
+    /// Absent: the version does not know of service exports. `false`: it does, and has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_exports_enabled: Option<bool>,
+    /// One of [`SERVICES_ONLY`], [`SERVICES_AND_ENDPOINT_SLICES`], [`ENDPOINT_SLICES_ONLY`].
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub endpoint_slices_export_mode: String,
 }
 
-const EXPORT_MODES: [&str; 3] = ["", "services-and-endpointslices", "endpointslices-only"];
+/// Backends are in the services' values.
+pub const SERVICES_ONLY: &str = "";
+/// They are in both.
+pub const SERVICES_AND_ENDPOINT_SLICES: &str = "services-and-endpointslices";
+/// They are in slices; no service has a value.
+pub const ENDPOINT_SLICES_ONLY: &str = "endpointslices-only";
+
+const EXPORT_MODES: [&str; 3] = [SERVICES_ONLY, SERVICES_AND_ENDPOINT_SLICES, ENDPOINT_SLICES_ONLY];
+
+impl Capabilities {
+    /// Whether the cluster's exporter writes this kind. A reader waits for no canary of one that it does not write.
+    pub fn exports(&self, resource: Resource) -> bool {
+        let mode = self.endpoint_slices_export_mode.as_str();
+        match resource {
+            Resource::Identities | Resource::Nodes | Resource::Ip => true,
+            Resource::Services => mode != ENDPOINT_SLICES_ONLY,
+            Resource::EndpointSlices => mode != SERVICES_ONLY,
+            Resource::ServiceExports => self.service_exports_enabled.is_some(),
+        }
+    }
+}
 
 impl ClusterConfig {
     /// What an Isthmus cluster says of itself.
@@ -64,8 +86,7 @@ impl ClusterConfig {
 
     /// Refuses what Cilium refuses: an export mode that is not known.
     pub fn decode(value: &[u8]) -> Result<Self, Error> {
-        let config: Self =
-            serde_json::from_slice(value).map_err(|source| Error::Json { kind: "cluster-config", source })?;
+        let config: Self = object("cluster-config", value)?;
         let mode = &config.capabilities.endpoint_slices_export_mode;
         if EXPORT_MODES.contains(&mode.as_str()) {
             Ok(config)
@@ -95,5 +116,51 @@ mod tests {
         assert_eq!((config.id, config.capabilities.service_exports_enabled), (3, Some(false)));
         let text = br#"{"id":3,"capabilities":{"endpointSlicesExportMode":"both"}}"#;
         assert!(ClusterConfig::decode(text).unwrap_err().to_string().contains("\"both\""));
+    }
+
+    #[test]
+    fn every_capability_is_kept_and_what_is_not_said_stays_unsaid() {
+        let all = concat!(
+            r#"{"id":7,"capabilities":{"syncedCanaries":true,"cached":true,"maxConnectedClusters":511,"#,
+            r#""serviceExportsEnabled":true,"endpointSlicesExportMode":"services-and-endpointslices"}}"#,
+        );
+        for exports in [r#""serviceExportsEnabled":true,"#, r#""serviceExportsEnabled":false,"#, ""] {
+            let text = all.replace(r#""serviceExportsEnabled":true,"#, exports);
+            let config = ClusterConfig::decode(text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(config.encode()).unwrap(), text);
+        }
+        let unsaid = ClusterConfig::decode(br#"{"id":null,"capabilities":{"serviceExportsEnabled":null}}"#).unwrap();
+        assert_eq!(unsaid.encode(), br#"{"capabilities":{}}"#);
+    }
+
+    #[test]
+    fn what_a_cluster_exports_follows_from_its_capabilities() {
+        let exported = |mode: &str, service_exports_enabled| {
+            let endpoint_slices_export_mode = mode.to_owned();
+            let capabilities =
+                Capabilities { service_exports_enabled, endpoint_slices_export_mode, ..Capabilities::default() };
+            let later = [Resource::Services, Resource::ServiceExports, Resource::EndpointSlices];
+            assert!(capabilities.exports(Resource::Identities) && capabilities.exports(Resource::Ip));
+            later.map(|resource| capabilities.exports(resource))
+        };
+        assert_eq!(exported(SERVICES_ONLY, None), [true, false, false]);
+        assert_eq!(exported(SERVICES_AND_ENDPOINT_SLICES, Some(false)), [true, true, true]);
+        assert_eq!(exported(ENDPOINT_SLICES_ONLY, Some(true)), [false, true, true]);
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_one_is_refused() {
+        for text in [
+            "",
+            "7",
+            "[]",
+            r#" [7,{"cached":true}]"#,
+            r#"{"id":-1}"#,
+            r#"{"id":7}}"#,
+            r#"{"capabilities":{"cached":"yes"}}"#,
+        ] {
+            let error = ClusterConfig::decode(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::Json { kind: "cluster-config", .. }), "{text}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! An address's value: who it is and which node hosts it (Cilium `pkg/identity/identity.go`, `IPIdentityPair`).
 //!
-//! Two forms are in the field. Older writers add `Mask` (`null` for a host) and use `<ip>/<len>` as the key's end; newer
-//! ones have neither. Only host entries without `Mask` are written here; both forms are read.
+//! Two forms are in the field. Cilium up to 1.20 writes `Mask`: `null` for a host, else the key ends in `<ip>/<len>`. Later
+//! ones write hosts only and have no `Mask`, but the pod's UID and its workload. Both are read; the exporter makes hosts only,
+//! and a host is written without `Mask`, which older readers take for `null`.
 
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use mesh_types::{ClusterName, NamedPort, Protocol, SecurityIdentity};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::lenient::null_is_default;
+use super::lenient::{null_is_default, object};
 use super::node::{parse_ip, prefix_of};
 
 /// Cilium's key number for "through WireGuard".
@@ -23,8 +24,8 @@ pub const WIREGUARD_KEY: u8 = 255;
 pub struct IpValue {
     #[serde(rename = "IP", deserialize_with = "null_is_default")]
     pub ip: String,
-    /// Older form only: base64 of the mask. Read, never written.
-    #[serde(rename = "Mask", skip_serializing)]
+    /// Base64 of the mask of a prefix that is wider than a host. Such a value keeps it: without, it would speak of a host.
+    #[serde(rename = "Mask", skip_serializing_if = "Option::is_none")]
     pub mask: Option<String>,
     #[serde(rename = "HostIP", deserialize_with = "null_is_default")]
     pub host_ip: String,
@@ -98,10 +99,10 @@ impl IpValue {
     }
 
     pub fn decode(value: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(value).map_err(|source| Error::Json { kind: "ip", source })
+        object("ip", value)
     }
 
-    /// The address as a prefix: a host unless the older form gives a mask.
+    /// The address as a prefix: a host unless there is a mask.
     pub fn prefix(&self) -> Result<IpNet, Error> {
         let ip = parse_ip("IP", &self.ip)?;
         match self.mask.as_deref() {
@@ -131,6 +132,7 @@ impl IpValue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::ip_segment;
     use super::*;
 
     #[test]
@@ -155,6 +157,69 @@ mod tests {
         assert_eq!(prefix.prefix().unwrap().to_string(), "10.71.7.0/24");
         assert_eq!(prefix.host().unwrap(), None);
         assert!(IpValue::from_ip(&Ip { prefix: "10.71.7.0/24".parse().unwrap(), ..word }, 0).is_none());
+    }
+
+    #[test]
+    fn every_field_of_either_form_is_read_and_kept() {
+        let later = concat!(
+            r#"{"IP":"fd71:7::44","HostIP":"2001:db8::17","ID":459953,"Key":3,"Metadata":"","K8sNamespace":"shop","#,
+            r#""K8sPodName":"cart-6c9","K8sPodUID":"5f0c1c2e","K8sWorkloadName":"cart","K8sWorkloadKind":"Deployment","#,
+            r#""K8sServiceAccount":"default","NamedPorts":[{"Name":"http","Port":8080,"Protocol":"TCP"}]}"#,
+        );
+        let value = IpValue::decode(later.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(value.encode()).unwrap(), later);
+        assert_eq!(
+            (value.workload_name.as_str(), value.workload_kind.as_str(), value.pod_uid.as_str()),
+            ("cart", "Deployment", "5f0c1c2e")
+        );
+        assert_eq!(value.named_ports, [IpPort { name: "http".into(), port: 8080, protocol: Protocol::Tcp }]);
+    }
+
+    #[test]
+    fn a_prefix_keeps_its_mask_and_has_its_length_in_the_key() {
+        for (text, prefix) in [
+            (r#"{"IP":"10.71.7.0","Mask":"////AA==","HostIP":"","ID":2,"Key":0,"Metadata":""}"#, "10.71.7.0/24"),
+            (r#"{"IP":"0.0.0.0","Mask":"AAAAAA==","HostIP":"","ID":2,"Key":0,"Metadata":""}"#, "0.0.0.0/0"),
+            (
+                r#"{"IP":"fd71:7::","Mask":"//////////8AAAAAAAAAAA==","HostIP":"","ID":2,"Key":0,"Metadata":""}"#,
+                "fd71:7::/64",
+            ),
+        ] {
+            let value = IpValue::decode(text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(value.encode()).unwrap(), text);
+            assert_eq!(ip_segment(&value.prefix().unwrap()), prefix);
+        }
+        for (text, host) in [
+            (r#"{"IP":"10.71.7.44","Mask":"/////w==","ID":2}"#, "10.71.7.44"),
+            (r#"{"IP":"fd71:7::44","Mask":null,"ID":2}"#, "fd71:7::44"),
+        ] {
+            assert_eq!(ip_segment(&IpValue::decode(text.as_bytes()).unwrap().prefix().unwrap()), host);
+        }
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_is_named() {
+        for (text, name) in [
+            (r#"{"IP":"10.71.7"}"#, "IP: \"10.71.7\""),
+            (r#"{"IP":"fe80::1%eth0"}"#, "IP: \"fe80::1%eth0\""),
+            (r#"{"IP":""}"#, "IP: \"\""),
+            (r#"{"IP":"10.71.7.44","Mask":"AAE="}"#, "Mask: \"AAE=\""),
+        ] {
+            let error = IpValue::decode(text.as_bytes()).unwrap().prefix().unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+        let value = IpValue::decode(br#"{"IP":"10.71.7.44","HostIP":"worker-7"}"#).unwrap();
+        assert!(value.host().unwrap_err().to_string().starts_with("HostIP: \"worker-7\""));
+        for text in [
+            r#"{"IP":"10.71.7.44","Key":256}"#,
+            r#"{"ID":-1}"#,
+            r#"{"NamedPorts":[{"Name":"x"}]}"#,
+            "[]",
+            r#"["10.71.7.44"]"#,
+            "",
+        ] {
+            assert!(matches!(IpValue::decode(text.as_bytes()), Err(Error::Json { kind: "ip", .. })), "{text}");
+        }
     }
 
     #[test]

@@ -118,6 +118,15 @@ impl Layout {
     pub fn service(self, cluster: &ClusterName, service: &ServiceName) -> String {
         format!("{}{service}", self.prefix(Resource::Services, cluster))
     }
+
+    pub fn service_export(self, cluster: &ClusterName, service: &ServiceName) -> String {
+        format!("{}{service}", self.prefix(Resource::ServiceExports, cluster))
+    }
+
+    /// `slice` is the slice's own name, in the service's namespace.
+    pub fn endpoint_slice(self, cluster: &ClusterName, namespace: &str, slice: &str) -> String {
+        format!("{}{namespace}/{slice}", self.prefix(Resource::EndpointSlices, cluster))
+    }
 }
 
 /// `<ip>` for a host, `<ip>/<len>` for anything wider.
@@ -191,8 +200,16 @@ mod tests {
             (Layout::Cache.ip(&east, &ip), "cilium/cache/ip/v1/east/10.71.7.44"),
             (Layout::Cache.ip(&east, &"10.71.7.0/24".parse().unwrap()), "cilium/cache/ip/v1/east/10.71.7.0/24"),
             (Layout::Cache.service(&east, &cart), "cilium/cache/services/v1/east/shop/cart"),
-            (Layout::State.prefix(Resource::ServiceExports, &east), "cilium/state/serviceexports/v1/east/"),
-            (Layout::Cache.prefix(Resource::EndpointSlices, &east), "cilium/cache/endpointslices/v1/east/"),
+            (Layout::State.service_export(&east, &cart), "cilium/state/serviceexports/v1/east/shop/cart"),
+            (Layout::Cache.service_export(&east, &cart), "cilium/cache/serviceexports/v1/east/shop/cart"),
+            (
+                Layout::State.endpoint_slice(&east, "shop", "cart-x7"),
+                "cilium/state/endpointslices/v1/east/shop/cart-x7",
+            ),
+            (
+                Layout::Cache.endpoint_slice(&east, "shop", "cart-x7"),
+                "cilium/cache/endpointslices/v1/east/shop/cart-x7",
+            ),
             (Layout::State.canary(Resource::Nodes, &east), "cilium/synced/east/cilium/state/nodes/v1"),
             (Layout::Cache.canary(Resource::Identities, &east), "cilium/synced/east/cilium/cache/identities/v1"),
             (cluster_config(&east), "cilium/cluster-config/east"),

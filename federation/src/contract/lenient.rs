@@ -1,6 +1,18 @@
-//! Reading as Go reads: `null` means "left out".
+//! Reading as Go reads: `null` means "left out", and a list is no object.
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+
+use super::Error;
+
+/// Reads the object that a value is. serde would take a list of a struct's fields for it as well, which Go refuses.
+pub(super) fn object<T: DeserializeOwned>(kind: &'static str, value: &[u8]) -> Result<T, Error> {
+    let read = match value.trim_ascii_start().first() {
+        Some(b'[') => Err(serde_json::Error::custom("a list where an object belongs")),
+        _ => serde_json::from_slice(value),
+    };
+    read.map_err(|source| Error::Json { kind, source })
+}
 
 /// For fields that Go writes as `null` when empty.
 pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

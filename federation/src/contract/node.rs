@@ -10,7 +10,7 @@ use mesh_types::{ClusterId, ClusterName, Node, NodeName};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::lenient::null_is_default;
+use super::lenient::{null_is_default, object};
 
 /// Cilium's annotation with the node's WireGuard public key.
 pub const WG_PUB_KEY: &str = "network.cilium.io/wg-pub-key";
@@ -145,7 +145,7 @@ impl NodeValue {
     }
 
     pub fn decode(value: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(value).map_err(|source| Error::Json { kind: "node", source })
+        object("node", value)
     }
 
     /// Every address prefix that its pods take addresses from.

@@ -10,7 +10,7 @@ use mesh_types::{BackendState, ClusterId, ClusterName, Frontend, NamedPort, Pref
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::lenient::null_is_default;
+use super::lenient::{null_is_default, object};
 use super::node::parse_ip;
 
 /// Port name to port.
@@ -104,7 +104,7 @@ impl ServiceValue {
     }
 
     pub fn decode(value: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(value).map_err(|source| Error::Json { kind: "service", source })
+        object("service", value)
     }
 
     pub fn service_name(&self) -> ServiceName {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::lenient::object;
 
 /// The value of heartbeats and canaries, as Go's `time.RFC3339` writes it. Readers look at arrival, not at the text.
 pub fn rfc3339(time: Timestamp) -> String {
@@ -22,7 +23,7 @@ impl ExportClock {
     }
 
     pub fn decode(value: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(value).map_err(|source| Error::Json { kind: "clock", source })
+        object("clock", value)
     }
 }
 

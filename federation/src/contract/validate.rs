@@ -12,7 +12,13 @@ use mesh_types::prefix::any_contains;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, SecurityIdentity};
 
 use super::keys::ip_segment;
-use super::{ClusterConfig, Error, IpValue, NodeValue, Resource, ServiceValue, identity};
+use super::{ClusterConfig, Error, IpValue, NodeValue, Resource, identity, shown};
+
+mod services;
+
+/// Most bytes of a value: what etcd, by its default, takes in one request. A source that was told to take more can hold
+/// values that no mirror of it could.
+pub const MAX_VALUE: usize = 1_572_864;
 
 /// What one peer declared, and so what it may say.
 #[derive(Debug, Clone)]
@@ -30,6 +36,8 @@ pub struct Rules {
 pub enum Rule {
     /// The value has its kind's form.
     Form,
+    /// It is no longer than [`MAX_VALUE`].
+    Size,
     /// The key's last segments are the names in the value.
     KeyNamesValue,
     /// A cluster speaks for itself only.
@@ -53,6 +61,7 @@ impl Rule {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Form => "form",
+            Self::Size => "size",
             Self::KeyNamesValue => "key-names-value",
             Self::OwnCluster => "own-cluster",
             Self::OwnClusterId => "own-cluster-id",
@@ -102,6 +111,7 @@ impl From<Error> for Wrong {
     fn from(error: Error) -> Self {
         let allowed = match &error {
             Error::Field { want, .. } => (*want).to_owned(),
+            Error::Size { what, limit } => format!("{limit} {what}"),
             _ => "a value of the contract's form".to_owned(),
         };
         let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
@@ -119,15 +129,14 @@ fn list(prefixes: &[IpNet]) -> String {
 impl Rules {
     /// Checks one key. `rest` is what follows the prefix of its kind and cluster.
     pub fn check(&self, resource: Resource, rest: &str, value: &[u8]) -> Result<(), Rejection> {
-        let checked = match resource {
+        let checked = sized(value).and_then(|()| match resource {
             Resource::Identities => self.identity(rest, value),
             Resource::Nodes => self.node(rest, value),
             Resource::Ip => self.ip(rest, value),
             Resource::Services => self.service(rest, value),
-            Resource::ServiceExports | Resource::EndpointSlices => {
-                Err(wrong(Rule::Form, &resource, "the kinds that this version mirrors"))
-            }
-        };
+            Resource::ServiceExports => self.service_export(rest, value),
+            Resource::EndpointSlices => self.endpoint_slice(rest, value),
+        });
         checked.map_err(|wrong| self.reject(format!("{resource}/{rest}"), wrong))
     }
 
@@ -137,16 +146,31 @@ impl Rules {
     }
 
     fn reject(&self, key: String, wrong: Wrong) -> Rejection {
-        Rejection { peer: self.name.clone(), key, rule: wrong.rule, value: wrong.value, allowed: wrong.allowed }
+        Rejection {
+            peer: self.name.clone(),
+            key: shown(key),
+            rule: wrong.rule,
+            value: shown(wrong.value),
+            allowed: shown(wrong.allowed),
+        }
     }
 
     fn config(&self, value: &[u8]) -> Result<ClusterConfig, Wrong> {
+        sized(value)?;
         let config = ClusterConfig::decode(value)?;
         self.is_own_id(config.id)?;
-        // Cilium compares the mode only where it changes the split of the identity's bits.
         let max = self.layout.max_clusters();
-        let said = config.capabilities.max_connected_clusters;
-        if said != 0 && said != max {
+        if config.id > max {
+            return Err(wrong(Rule::MaxConnectedClusters, &config.id, format!("an id of 1 to {max}")));
+        }
+        // The mode is how an identity's bits are split, so both sides must have the same; who does not say it has Cilium's
+        // default. Cilium itself compares in 511 mode only: in the other it lets such a peer in, and then refuses each of its
+        // identities.
+        let said = match config.capabilities.max_connected_clusters {
+            0 => IdentityLayout::Clusters255.max_clusters(),
+            said => said,
+        };
+        if said != max {
             return Err(wrong(Rule::MaxConnectedClusters, &said, max.to_string()));
         }
         Ok(config)
@@ -225,19 +249,13 @@ impl Rules {
             None => Ok(()),
         }
     }
+}
 
-    fn service(&self, rest: &str, value: &[u8]) -> Result<(), Wrong> {
-        let value = ServiceValue::decode(value)?;
-        self.is_own_name(&value.cluster)?;
-        self.is_own_id(value.cluster_id)?;
-        Self::names(rest, &value.service_name().to_string())?;
-        for ip in value.frontend_addresses()? {
-            inside(Rule::FrontendAddress, &self.service_prefixes, ip)?;
-        }
-        for ip in value.backend_addresses()? {
-            inside(Rule::BackendAddress, &self.pod_prefixes, ip)?;
-        }
+fn sized(value: &[u8]) -> Result<(), Wrong> {
+    if value.len() <= MAX_VALUE {
         Ok(())
+    } else {
+        Err(wrong(Rule::Size, &format!("{} bytes", value.len()), format!("at most {MAX_VALUE} bytes")))
     }
 }
 

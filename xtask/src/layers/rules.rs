@@ -31,7 +31,8 @@ pub(super) const PACKAGES: &[PackageRule] = &[
     library("mesh-store", &["mesh-store-mvcc", "mesh-types", "mesh-proto", "mesh-runtime"]),
     // For tests of the store: its checks judge real processes, too.
     library("mesh-store-sim", &["mesh-store"]),
-    binary("mesh-store-fuzz", &["mesh-store", "mesh-store-mvcc"]),
+    // Also for the contract: what a remote cluster writes is as hostile as what a client asks of the store.
+    binary("mesh-store-fuzz", &["federation", "mesh-store", "mesh-store-mvcc", "mesh-types"]),
     library("certs", &["mesh-types", "mesh-runtime"]),
     library("federation", &["mesh-types", "mesh-proto", "mesh-runtime", "mesh-store", "certs"]),
     library("agent-ebpf-common", &[]),
