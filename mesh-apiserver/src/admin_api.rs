@@ -5,6 +5,7 @@ mod peering;
 mod replicas;
 mod status;
 mod store;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -113,6 +114,22 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         self.admit(&request)?;
         self.node_token(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        self.admit(&request)?;
+        self.tokens().await.map(Response::new)
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        self.admit(&request)?;
+        self.revoke(&request.into_inner().id).await.map(Response::new)
     }
 
     async fn connect_peer(

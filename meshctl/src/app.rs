@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::args::store::{Check, Members, Snapshot, Store};
-use crate::args::{Args, Bpf, Token, Verb};
+use crate::args::{Args, Bpf, Peers, PeersAction, Token, Verb};
 use crate::config::{Config, Context};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -89,10 +89,15 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
         match verb {
             Verb::Connect(connect) => verb::connect::run(run, &connect).await,
             Verb::Disconnect(disconnect) => verb::disconnect::run(run, &disconnect).await,
-            Verb::Peers => verb::peers::run(run).await,
+            Verb::Peers(Peers { action: None }) => verb::peers::run(run).await,
+            Verb::Peers(Peers { action: Some(PeersAction::Revoke(peer)) }) => {
+                verb::peers::revoke(run, &peer.name).await
+            }
             Verb::Status => verb::status::run(run).await,
             Verb::Get(get) => verb::get::run(run, &get).await,
             Verb::Token(Token::Create(create)) => verb::token::create(run, &create).await,
+            Verb::Token(Token::List) => verb::token::list(run).await,
+            Verb::Token(Token::Revoke(token)) => verb::token::revoke(run, &token.id).await,
             Verb::Store(store) => match store {
                 Store::Status => verb::store::status::run(run).await,
                 Store::Members(Members { change: None }) => verb::store::members::run(run).await,

@@ -44,7 +44,7 @@ pub(crate) enum Verb {
     /// connections that were encrypted shall end, and not go on in clear.
     Disconnect(Disconnect),
     /// The joined clusters, as each cluster sees them
-    Peers,
+    Peers(Peers),
     /// Clusters, sessions, sync, agents, tunnels, staleness; exit 2 when something is not well
     Status,
     /// Objects of the merged view
@@ -109,6 +109,34 @@ pub(crate) enum Kind {
 pub(crate) enum Token {
     /// Make a token; it is all that stdout gets
     Create(TokenCreate),
+    /// Tokens that were made and are still known, without their secrets
+    List,
+    /// Make a token useless; what was done with it before stays done
+    Revoke(TokenRevoke),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenRevoke {
+    /// Its id, as `meshctl token list` shows it
+    pub(crate) id: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Peers {
+    #[command(subcommand)]
+    pub(crate) action: Option<PeersAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeersAction {
+    /// Trust a joined cluster no more, on this side alone: its certificates are refused and its open connections cut at once
+    Revoke(PeerRevoke),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PeerRevoke {
+    /// Name of the cluster, as `meshctl peers` shows it
+    pub(crate) name: String,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -153,6 +153,26 @@ fn a_token_is_all_that_stdout_gets() {
 }
 
 #[test]
+fn tokens_are_listed_and_revoked_and_a_used_ones_work_is_named() {
+    let a = Cluster::start("cluster-a", 1);
+    let mesh = Mesh::new(&[&a]);
+    let listed = mesh.run(&["token", "list", "-o", "json"]);
+    assert_eq!((listed.json()[0]["id"].as_str(), listed.json()[0]["state"].as_str()), (Some("t1"), Some("used")));
+    let revoked = mesh.run(&["token", "revoke", "t1"]);
+    assert_eq!((revoked.code, revoked.stdout.as_str()), (0, "token t1 for cluster west (id 2) is revoked\n"));
+    assert!(
+        revoked.stderr.contains("cluster west (id 2) stays joined until `meshctl peers revoke`"),
+        "{}",
+        revoked.stderr
+    );
+    let unknown = mesh.run(&["token", "revoke", "t9"]);
+    assert_ne!(unknown.code, 0);
+    assert!(unknown.stderr.contains("there is no token \"t9\" here"), "{}", unknown.stderr);
+    let peer = mesh.run(&["peers", "revoke", "west"]);
+    assert_eq!((peer.code, peer.stdout.as_str()), (0, "west was not joined by cluster-a\n"));
+}
+
+#[test]
 fn a_token_comes_from_a_file() {
     let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
     a.can_reach(&b);

@@ -29,6 +29,9 @@ pub struct TokenRecord {
     pub redeemed_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub redeemed_unix_seconds: Option<u64>,
+    /// Since when nobody can use it any more, whether or not somebody has.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked_unix_seconds: Option<u64>,
 }
 
 /// Why a token was not accepted.
@@ -46,6 +49,8 @@ pub enum Error {
     Tampered { id: String },
     #[error("token {id} expired {ago} s ago: make a new one, and check the clocks if this surprises you")]
     Expired { id: String, ago: u64 },
+    #[error("token {id} was revoked {ago} s ago: make a new one if it was meant to be used")]
+    Revoked { id: String, ago: u64 },
     #[error("token {id} is for {bearer}, not for {caller}: make one for {caller}")]
     WrongBearer { id: String, bearer: Bearer, caller: Bearer },
     #[error("token {id} was used already by another CA or key ({by}): a token is good for one. Make a new one")]
@@ -100,6 +105,7 @@ impl Tokens {
             expires_unix_seconds: token.expires_unix_seconds,
             redeemed_by: None,
             redeemed_unix_seconds: None,
+            revoked_unix_seconds: None,
         };
         let is_old = |old: &TokenRecord| now_unix_seconds.saturating_sub(old.expires_unix_seconds) > REMEMBERED;
         for old in self.list().await?.into_iter().filter(is_old) {
@@ -148,6 +154,24 @@ impl Tokens {
         Err(Error::Contended { id })
     }
 
+    /// Makes a token useless. `false`: it was already. What was done with it before stays done.
+    pub async fn revoke(&self, id: &str, now_unix_seconds: u64) -> Result<(TokenRecord, bool), Error> {
+        for _ in 0..ATTEMPTS {
+            let (mut record, mod_revision) = self.find(id).await?;
+            if record.revoked_unix_seconds.is_some() {
+                return Ok((record, false));
+            }
+            record.revoked_unix_seconds = Some(now_unix_seconds);
+            let unchanged = Compare::mod_revision(keys::token(id), mod_revision);
+            let request = TxnRequest { compare: vec![unchanged], success: vec![put(&record)], failure: vec![] };
+            let done = self.store.txn(request).await.map_err(|source| Error::Store { id: id.to_owned(), source })?;
+            if done.succeeded {
+                return Ok((record, true));
+            }
+        }
+        Err(Error::Contended { id: id.to_owned() })
+    }
+
     /// All tokens that are still known, in order of their ids.
     pub async fn list(&self) -> Result<Vec<TokenRecord>, Error> {
         let found = self.store.range(RangeRequest::prefix(keys::TOKENS)).await;
@@ -168,6 +192,9 @@ fn judge(record: &TokenRecord, redemption: &Redemption<'_>) -> Result<Redeemed, 
     let id = || record.id.clone();
     if record.hash != token::hash(redemption.text) {
         return Err(Error::Tampered { id: id() });
+    }
+    if let Some(since) = record.revoked_unix_seconds {
+        return Err(Error::Revoked { id: id(), ago: redemption.now_unix_seconds.saturating_sub(since) });
     }
     if redemption.now_unix_seconds >= record.expires_unix_seconds {
         return Err(Error::Expired { id: id(), ago: redemption.now_unix_seconds - record.expires_unix_seconds });

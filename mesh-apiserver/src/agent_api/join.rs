@@ -90,6 +90,7 @@ pub(crate) fn token_code(error: &tokens::Error) -> Code {
         | tokens::Error::Unknown { .. }
         | tokens::Error::Tampered { .. }
         | tokens::Error::Expired { .. }
+        | tokens::Error::Revoked { .. }
         | tokens::Error::WrongBearer { .. }
         | tokens::Error::Used { .. } => Code::PermissionDenied,
     }

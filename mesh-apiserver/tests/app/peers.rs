@@ -1,6 +1,6 @@
 //! Two clusters, joined through the admin API as meshctl does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mesh_proto::v1;
 use tonic::Code;
@@ -57,6 +57,43 @@ async fn a_service_of_one_cluster_reaches_the_agents_of_the_other() {
     replica.follow(&mut stream, |r| r.backends().is_empty() && r.objects.len() == 2).await;
     assert!(!east.admin().await.disconnect_peer(request).await.unwrap().into_inner().was_connected);
     drop(stream);
+    east.app.stop().await;
+    west.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_token_is_of_no_use_and_a_revoked_peers_streams_are_cut() {
+    let (east, west) = joined().await;
+    let token = east.join_token(&west).await.unwrap();
+    let mut admin = east.admin().await;
+    let tokens = admin.list_tokens(v1::ListTokensRequest {}).await.unwrap().into_inner().tokens;
+    let [row] = &tokens[..] else { panic!("{tokens:?}") };
+    assert_eq!((row.kind.as_str(), row.bearer.as_str(), row.redeemed_by.as_str()), ("join", "cluster west (id 2)", ""));
+    for was_revoked in [false, true] {
+        let request = v1::RevokeTokenRequest { id: row.id.clone() };
+        assert_eq!(admin.revoke_token(request).await.unwrap().into_inner().was_revoked, was_revoked);
+    }
+    let request = v1::ConnectPeerRequest { token };
+    let refused = west.admin().await.connect_peer(request).await.unwrap_err();
+    assert!(refused.message().contains("was revoked"), "{refused}");
+    let unknown = admin.revoke_token(v1::RevokeTokenRequest { id: "none".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+
+    // West reads east's store over an open stream until east trusts it no more.
+    let west_at = |state: &'static str| {
+        let west = &west;
+        async move { west.status().await.peers.first().is_some_and(|peer| peer.state == state).then_some(()) }
+    };
+    until("west to be live", || west_at("Live")).await;
+    let before = Instant::now();
+    let request = v1::DisconnectPeerRequest { peer_name: "west".into() };
+    assert!(admin.disconnect_peer(request).await.unwrap().into_inner().was_connected);
+    let cut = until("west's stream to end", || async {
+        (west.status().await.peers.first().is_none_or(|peer| peer.state != "Live" || !peer.reason.is_empty()))
+            .then_some(())
+    });
+    tokio::time::timeout(Duration::from_secs(5), cut).await.expect("the promised time");
+    println!("west's stream was cut {:?} after its cluster was revoked", before.elapsed());
     east.app.stop().await;
     west.app.stop().await;
 }

@@ -1,7 +1,10 @@
 //! `meshctl peers`: the joined clusters, as each asked cluster sees them. Also the row that `connect` shows.
 
+mod revoke;
+
 use jiff::Timestamp;
 use mesh_proto::v1;
+pub(crate) use revoke::revoke;
 use serde::Serialize;
 
 use crate::app::Run;

@@ -1,5 +1,8 @@
 //! `meshctl token create`: a token on stdout, everything about it on stderr. It is never an argument and never logged.
 
+mod known;
+
+pub(crate) use known::{list, revoke};
 use mesh_proto::v1;
 use serde::Serialize;
 

@@ -151,6 +151,19 @@ impl Admin for Server {
         Ok(Response::new(v1::CreateTokenResponse { token, expires_unix_nanos: 1 << 60, id: "t2".into() }))
     }
 
+    async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Answer<v1::ListTokensResponse> {
+        Ok(Response::new(v1::ListTokensResponse { tokens: vec![token_row("t1")] }))
+    }
+
+    async fn revoke_token(&self, request: Request<v1::RevokeTokenRequest>) -> Answer<v1::RevokeTokenResponse> {
+        let id = request.into_inner().id;
+        if id != "t1" {
+            return Err(Status::not_found(format!("there is no token {id:?} here: `meshctl token list` shows them")));
+        }
+        let token = v1::TokenRow { revoked_unix_nanos: 1 << 60, ..token_row(&id) };
+        Ok(Response::new(v1::RevokeTokenResponse { token: Some(token), was_revoked: false }))
+    }
+
     async fn connect_peer(&self, request: Request<v1::ConnectPeerRequest>) -> Answer<v1::ConnectPeerResponse> {
         if request.get_ref().token != format!("token-for-{}", self.0.name) {
             return Err(Status::permission_denied("the token is not valid"));
@@ -199,5 +212,18 @@ impl Admin for Server {
 
     async fn list_agents(&self, _: Request<v1::ListAgentsRequest>) -> Answer<v1::ListAgentsResponse> {
         Ok(Response::new(v1::ListAgentsResponse::default()))
+    }
+}
+
+/// A join token that west has used.
+fn token_row(id: &str) -> v1::TokenRow {
+    v1::TokenRow {
+        id: id.to_owned(),
+        kind: "join".into(),
+        bearer: "cluster west (id 2)".into(),
+        expires_unix_nanos: 1 << 60,
+        redeemed_by: "sha256:00".into(),
+        redeemed_unix_nanos: 1 << 59,
+        revoked_unix_nanos: 0,
     }
 }
