@@ -16,6 +16,7 @@ use crate::server::ALPN_H2;
 pub mod channel;
 pub mod failure;
 mod pinned;
+pub mod reach;
 
 use pinned::PinnedVerifier;
 

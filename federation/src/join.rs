@@ -14,6 +14,7 @@
 
 mod accept;
 mod check;
+pub mod preflight;
 mod redeem;
 pub mod tokens;
 

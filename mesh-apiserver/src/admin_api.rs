@@ -2,6 +2,7 @@
 
 mod lists;
 mod peering;
+mod preflight;
 mod replicas;
 mod status;
 mod store;
@@ -114,6 +115,14 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         self.admit(&request)?;
         self.node_token(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn preflight(
+        &self,
+        request: Request<v1::PreflightRequest>,
+    ) -> Result<Response<v1::PreflightResponse>, Status> {
+        self.admit(&request)?;
+        self.look_at(request.into_inner().other).await.map(Response::new)
     }
 
     async fn list_tokens(

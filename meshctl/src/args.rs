@@ -38,6 +38,8 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Join two clusters; repeating it changes nothing
     Connect(Connect),
+    /// What would keep two clusters apart, before anything is changed: names, ids, prefixes, versions, CAs, clocks, ports
+    Preflight(Preflight),
     /// Part two clusters, on both sides
     ///
     /// Nodes drop what their pods send to the other cluster's pods for two minutes more, even where there is another way:
@@ -75,6 +77,14 @@ pub(crate) struct Connect {
     /// Seconds to wait until both sides are live; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub(crate) wait: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Preflight {
+    /// Context of one cluster
+    pub(crate) a: String,
+    /// Context of the other
+    pub(crate) b: String,
 }
 
 #[derive(Debug, ClapArgs)]

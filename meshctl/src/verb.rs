@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod disconnect;
 pub(crate) mod get;
 pub(crate) mod peers;
+pub(crate) mod preflight;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod token;

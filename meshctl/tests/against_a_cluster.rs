@@ -153,6 +153,20 @@ fn a_token_is_all_that_stdout_gets() {
 }
 
 #[test]
+fn preflight_asks_both_sides_and_says_what_to_do_next() {
+    let (a, b, twin) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2), Cluster::start("cluster-c", 1));
+    let mesh = Mesh::new(&[&a, &b, &twin]);
+    let fits = mesh.run(&["preflight", "cluster-a", "cluster-b"]);
+    assert_eq!(fits.code, 0, "{}", fits.stderr);
+    assert!(fits.stdout.contains("both") && fits.stdout.contains("cluster-b reaches cluster-a"), "{}", fits.stdout);
+    assert!(fits.stderr.contains("they can be connected: meshctl connect cluster-a cluster-b"), "{}", fits.stderr);
+    let clash = mesh.run(&["preflight", "cluster-a", "cluster-c", "-o", "json"]);
+    assert_eq!((clash.code, clash.json()[0]["severity"].as_str()), (2, Some("fail")), "{}", clash.stdout);
+    assert!(clash.stderr.contains("do not connect them yet: 1 faults"), "{}", clash.stderr);
+    assert_eq!(a.tokens_made() + twin.tokens_made(), 0, "nothing is changed");
+}
+
+#[test]
 fn tokens_are_listed_and_revoked_and_a_used_ones_work_is_named() {
     let a = Cluster::start("cluster-a", 1);
     let mesh = Mesh::new(&[&a]);

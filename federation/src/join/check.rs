@@ -53,65 +53,75 @@ pub enum Conflict {
 
 /// Compares `own` with `other`, and `other` with the clusters that `own` has joined. The first conflict is returned.
 pub fn check_claims(own: &Claims, other: &Claims, peers: &[Claims]) -> Result<(), Conflict> {
-    usable(own, &other.name)?;
-    usable(other, &own.name)?;
-    if own.uuid == other.uuid {
-        return Err(Conflict::SameCluster { one: own.name.clone(), other: other.name.clone(), uuid: own.uuid });
-    }
-    pair(own, other)?;
-    for peer in peers.iter().filter(|peer| !(peer.uuid == other.uuid && peer.name == other.name)) {
-        if peer.uuid == other.uuid {
-            return Err(Conflict::SameCluster { one: peer.name.clone(), other: other.name.clone(), uuid: peer.uuid });
-        }
-        pair(peer, other)?;
-    }
-    Ok(())
+    conflicts(own, other, peers).into_iter().next().map_or(Ok(()), Err)
 }
 
-fn pair(one: &Claims, other: &Claims) -> Result<(), Conflict> {
+/// The same with every conflict, the most telling ones first.
+pub(super) fn conflicts(own: &Claims, other: &Claims, peers: &[Claims]) -> Vec<Conflict> {
+    let mut found: Vec<Conflict> = usable(own, &other.name);
+    found.extend(usable(other, &own.name));
+    if own.uuid == other.uuid {
+        let (one, other) = (own.name.clone(), other.name.clone());
+        // Everything else would clash, too, and say nothing more.
+        found.push(Conflict::SameCluster { one, other, uuid: own.uuid });
+        return found;
+    }
+    found.extend(pair(own, other));
+    for peer in peers.iter().filter(|peer| !(peer.uuid == other.uuid && peer.name == other.name)) {
+        if peer.uuid == other.uuid {
+            let (one, other) = (peer.name.clone(), other.name.clone());
+            found.push(Conflict::SameCluster { one, other, uuid: peer.uuid });
+        } else {
+            found.extend(pair(peer, other));
+        }
+    }
+    found
+}
+
+fn pair(one: &Claims, other: &Claims) -> Vec<Conflict> {
+    let mut found = Vec::new();
     let names = || (one.name.clone(), other.name.clone());
     if one.name == other.name {
-        return Err(Conflict::DuplicateName { name: one.name.clone(), one: one.uuid, other: other.uuid });
+        found.push(Conflict::DuplicateName { name: one.name.clone(), one: one.uuid, other: other.uuid });
     }
     if one.id == other.id {
         let id = one.id;
         let (one, other) = names();
-        return Err(Conflict::DuplicateId { one, other, id });
+        found.push(Conflict::DuplicateId { one, other, id });
     }
     if one.layout != other.layout {
         let (one_max, other_max) = (one.layout.max_clusters(), other.layout.max_clusters());
         let (one, other) = names();
-        return Err(Conflict::MaxConnectedClusters { one, one_max, other, other_max });
+        found.push(Conflict::MaxConnectedClusters { one, one_max, other, other_max });
     }
     if one.encryption != other.encryption {
         let (one_encryption, other_encryption) = (word(one.encryption), word(other.encryption));
         let (one, other) = names();
-        return Err(Conflict::Encryption { one, one_encryption, other, other_encryption });
+        found.push(Conflict::Encryption { one, one_encryption, other, other_encryption });
     }
     for (one_kind, one_prefix) in prefixes(one) {
-        for (other_kind, other_prefix) in prefixes(other) {
-            if overlap(one_prefix, other_prefix) {
-                let (one_prefix, other_prefix) = (*one_prefix, *other_prefix);
-                let (one, other) = names();
-                return Err(Conflict::Overlap { one, one_kind, one_prefix, other, other_kind, other_prefix });
-            }
+        for (other_kind, other_prefix) in prefixes(other).filter(|(_, prefix)| overlap(one_prefix, prefix)) {
+            let (one_prefix, other_prefix) = (*one_prefix, *other_prefix);
+            let (one, other) = names();
+            found.push(Conflict::Overlap { one, one_kind, one_prefix, other, other_kind, other_prefix });
         }
     }
-    Ok(())
+    found
 }
 
 /// What this version can carry at all.
-fn usable(claims: &Claims, peer: &ClusterName) -> Result<(), Conflict> {
-    let (cluster, peer) = (claims.name.clone(), peer.clone());
-    if let Some((kind, prefix)) = prefixes(claims).find(|(_, prefix)| prefix.addr().is_ipv6()) {
-        return Err(Conflict::Ipv6 { cluster, kind, prefix: *prefix, peer });
-    }
-    for (kind, list) in [("pod", &claims.pod_prefixes), ("node", &claims.node_prefixes)] {
-        if list.is_empty() {
-            return Err(Conflict::NoPrefix { cluster, kind, peer });
-        }
-    }
-    Ok(())
+fn usable(claims: &Claims, peer: &ClusterName) -> Vec<Conflict> {
+    let names = || (claims.name.clone(), peer.clone());
+    let ipv6 = prefixes(claims).filter(|(_, prefix)| prefix.addr().is_ipv6()).map(|(kind, prefix)| {
+        let (cluster, peer) = names();
+        Conflict::Ipv6 { cluster, kind, prefix: *prefix, peer }
+    });
+    let kinds = [("pod", &claims.pod_prefixes), ("node", &claims.node_prefixes)];
+    let missing = kinds.into_iter().filter(|(_, list)| list.is_empty()).map(|(kind, _)| {
+        let (cluster, peer) = names();
+        Conflict::NoPrefix { cluster, kind, peer }
+    });
+    ipv6.chain(missing).collect()
 }
 
 fn prefixes(claims: &Claims) -> impl Iterator<Item = (&'static str, &IpNet)> {

@@ -75,7 +75,7 @@ impl AdminApi {
     }
 
     /// Every node whose agent has registered, and every agent that has a stream, here or at another replica.
-    async fn agents(&self, elsewhere: Vec<Vec<v1::AgentStatus>>) -> Result<Vec<v1::AgentStatus>, Status> {
+    pub(super) async fn agents(&self, elsewhere: Vec<Vec<v1::AgentStatus>>) -> Result<Vec<v1::AgentStatus>, Status> {
         let found = self.store.range(RangeRequest::prefix(keys::NODES)).await.map_err(|e| unavailable(&e))?;
         let present = self.connected_agents().into_iter().chain(elsewhere.into_iter().flatten());
         let mut agents = newest(present);

@@ -61,6 +61,55 @@ async fn a_service_of_one_cluster_reaches_the_agents_of_the_other() {
     west.app.stop().await;
 }
 
+/// What `one` finds of `other`: severity, check, text.
+async fn preflight(one: &Server, other: v1::ClusterDeclaration) -> Vec<(i32, String, String)> {
+    let request = v1::PreflightRequest { other: Some(other) };
+    let findings = one.admin().await.preflight(request).await.unwrap().into_inner().findings;
+    findings.into_iter().map(|finding| (finding.severity, finding.check, finding.text)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preflight_finds_what_joining_would_and_what_it_would_not() {
+    let (fail, warn) = (i32::from(v1::Severity::Fail), i32::from(v1::Severity::Warn));
+    let (east, west, other) =
+        (Server::start("east", 1).await, Server::start("west", 2).await, Server::start("north", 3).await);
+    let said = async |server: &Server| {
+        server.admin().await.get_declaration(v1::GetDeclarationRequest {}).await.unwrap().into_inner()
+    };
+    let declared = said(&west).await;
+    let complaints = |findings: Vec<(i32, String, String)>| -> Vec<(i32, String, String)> {
+        findings.into_iter().filter(|(severity, ..)| *severity != 0).collect()
+    };
+    let fine = preflight(&east, declared.clone()).await;
+    assert_eq!(fine.iter().filter(|(_, check, _)| check == "reach").count(), 2, "{fine:?}");
+    let only_agents = complaints(fine);
+    assert!(
+        matches!(&only_agents[..], [(severity, check, _)] if *severity == warn && check == "agents"),
+        "{only_agents:?}"
+    );
+
+    // Who answers at the address is another cluster; and then nobody.
+    let elsewhere = v1::ClusterDeclaration { mesh_endpoints: said(&other).await.mesh_endpoints, ..declared.clone() };
+    let found = complaints(preflight(&east, elsewhere).await);
+    assert!(
+        found.iter().any(|(_, _, text)| text.contains("but another server than the expected one answers")),
+        "{found:?}"
+    );
+    let clash = v1::ClusterDeclaration { id: 1, ..declared.clone() };
+    let found = complaints(preflight(&east, clash).await);
+    assert!(found.iter().any(|(severity, check, _)| *severity == fail && check == "id"), "{found:?}");
+    west.app.stop().await;
+    let found = complaints(preflight(&east, declared).await);
+    let unreached: Vec<_> = found.iter().filter(|(_, check, _)| check == "reach").collect();
+    assert_eq!(unreached.len(), 2, "{found:?}");
+    assert!(
+        unreached.iter().all(|(severity, _, text)| *severity == fail && text.contains("does not take connections"))
+    );
+    assert!(east.status().await.peers.is_empty(), "nothing is changed");
+    east.app.stop().await;
+    other.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_token_is_of_no_use_and_a_revoked_peers_streams_are_cut() {
     let (east, west) = joined().await;

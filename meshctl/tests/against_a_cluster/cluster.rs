@@ -151,6 +151,22 @@ impl Admin for Server {
         Ok(Response::new(v1::CreateTokenResponse { token, expires_unix_nanos: 1 << 60, id: "t2".into() }))
     }
 
+    async fn preflight(&self, request: Request<v1::PreflightRequest>) -> Answer<v1::PreflightResponse> {
+        let other = request.into_inner().other.ok_or_else(|| Status::invalid_argument("no declaration"))?;
+        let finding = |severity: v1::Severity, check: &str, text: String| v1::Finding {
+            severity: severity.into(),
+            check: check.to_owned(),
+            text,
+        };
+        let id = if other.id == self.0.id { v1::Severity::Fail } else { v1::Severity::Pass };
+        let findings = vec![
+            finding(id, "id", format!("ids {} and {}", self.0.id.min(other.id), self.0.id.max(other.id))),
+            finding(v1::Severity::Pass, "reach", format!("{} reaches {}", self.0.name, other.name)),
+        ];
+        let now_unix_nanos = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+        Ok(Response::new(v1::PreflightResponse { findings, now_unix_nanos }))
+    }
+
     async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Answer<v1::ListTokensResponse> {
         Ok(Response::new(v1::ListTokensResponse { tokens: vec![token_row("t1")] }))
     }
