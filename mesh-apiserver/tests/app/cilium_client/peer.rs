@@ -36,12 +36,11 @@ impl Peer {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(step) => step,
-            Err(_elapsed) => {
-                panic!("no {what} within {PATIENCE:?}, but {:#?}", self.told.iter().rev().take(20).collect::<Vec<_>>())
-            }
+        if let Ok(step) = tokio::time::timeout(PATIENCE, search).await {
+            return step;
         }
+        let last: Vec<_> = self.told.iter().rev().take(20).collect();
+        panic!("no {what} within {PATIENCE:?}; newest first: {last:#?}")
     }
 
     /// Until each of these resources has had such a step: what comes by different watches comes in any order.
