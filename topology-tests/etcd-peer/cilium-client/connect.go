@@ -15,11 +15,7 @@ import (
 
 // connect makes a client for <cluster>.mesh.cilium.io, a name that is resolved here and not by DNS, as by Cilium's
 // static dialer. It dials when it is first used.
-func connect(ctx context.Context, opts options, identity *identity) (*clientv3.Client, error) {
-	config, err := tlsConfig(opts)
-	if err != nil {
-		return nil, err
-	}
+func connect(ctx context.Context, opts options, config *tls.Config, identity *identity) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Context:              ctx,
 		Endpoints:            []string{fmt.Sprintf("https://%s.mesh.cilium.io:2379", opts.cluster)},

@@ -33,8 +33,11 @@ type options struct {
 func main() {
 	opts, err := parse()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(64)
+		refuse(err)
+	}
+	remote, err := newRemote(opts)
+	if err != nil {
+		refuse(err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -43,7 +46,13 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	newRemote(opts).follow(ctx)
+	remote.follow(ctx)
+}
+
+// refuse ends the program for flags that make no client.
+func refuse(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(64)
 }
 
 func parse() (options, error) {

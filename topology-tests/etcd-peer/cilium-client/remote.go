@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"sync"
 	"time"
@@ -19,12 +20,14 @@ var (
 // remote is the other cluster as it is known here: what was listed stays known when a connection ends.
 type remote struct {
 	opts options
+	tls  *tls.Config
 	mu   sync.Mutex
 	held map[string]*resource
 }
 
-func newRemote(opts options) *remote {
-	return &remote{opts: opts, held: map[string]*resource{}}
+func newRemote(opts options) (*remote, error) {
+	config, err := tlsConfig(opts)
+	return &remote{opts: opts, tls: config, held: map[string]*resource{}}, err
 }
 
 // follow connects again whenever a connection is of no use any more.
@@ -43,7 +46,7 @@ func (r *remote) follow(ctx context.Context) {
 func (r *remote) connection(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	identity := &identity{fail: cancel}
-	client, err := connect(ctx, r.opts, identity)
+	client, err := connect(ctx, r.opts, r.tls, identity)
 	if err != nil {
 		return err
 	}
