@@ -4,6 +4,7 @@
 
 mod agents;
 mod auth;
+mod cilium_client;
 mod etcd;
 mod etcdctl;
 mod external;

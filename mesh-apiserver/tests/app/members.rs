@@ -28,13 +28,28 @@ fn host(id: u64) -> String {
     format!("127.0.0.{id}")
 }
 
-struct Plan {
+/// What the replicas of one cluster have in common.
+pub(crate) struct Plan {
     ca: tempfile::TempDir,
     raft: u16,
     etcd: u16,
 }
 
 impl Plan {
+    /// For so many replicas.
+    pub(crate) fn new(count: u64) -> Self {
+        let hosts: Vec<String> = (1..=count).map(host).collect();
+        let (raft, etcd) = free_ports(&hosts);
+        Self { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd }
+    }
+
+    /// Replicas 1, 2 and 3, together.
+    pub(crate) async fn start_three(&self) -> [Server; 3] {
+        let all = [1, 2, 3];
+        let [first, second, third] = [1, 2, 3].map(|own| Box::pin(self.start(own, all, &[])));
+        tokio::join!(first, second, third).into()
+    }
+
     /// Replica `own` of those that it is told of.
     async fn start(&self, own: u64, replicas: [u64; 3], more: &[&str]) -> Server {
         let list = replicas.map(|id| format!("{id}={}", host(id)));
@@ -50,7 +65,7 @@ impl Plan {
     }
 }
 
-async fn members(server: &Server) -> v1::GetStoreResponse {
+pub(crate) async fn members(server: &Server) -> v1::GetStoreResponse {
     server.store_admin().await.get_store(v1::GetStoreRequest {}).await.expect("the store is shown").into_inner()
 }
 
@@ -68,12 +83,8 @@ async fn write(mut client: etcd_client::Client, stop: Arc<AtomicBool>) -> (usize
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leading_replica_is_replaced_while_every_write_succeeds() {
-    let hosts: Vec<String> = (1..=4).map(host).collect();
-    let (raft, etcd) = free_ports(&hosts);
-    let plan = Plan { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd };
-    let old = [1, 2, 3];
-    let (first, second, third) =
-        tokio::join!(plan.start(1, old, &[]), plan.start(2, old, &[]), plan.start(3, old, &[]));
+    let plan = Plan::new(4);
+    let [first, second, third] = plan.start_three().await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     writers.spawn(write(second.etcd(&second.admin_leaf()).await, Arc::clone(&stop)));
@@ -83,7 +94,7 @@ async fn the_leading_replica_is_replaced_while_every_write_succeeds() {
     let added = admin.add_store_member(request.clone()).await.expect("a fourth member").into_inner().members;
     let fourth = added.iter().find(|member| member.id == 4).expect("it is one of them");
     assert_eq!((&fourth.name[..], fourth.is_learner), ("east-4", true));
-    assert_eq!(fourth.peer_urls, [format!("https://127.0.0.4:{raft}")]);
+    assert_eq!(fourth.peer_urls, [format!("https://127.0.0.4:{}", plan.raft)]);
     let again = admin.add_store_member(request).await.expect_err("it is there already");
     assert!(again.message().contains("member ID already exist"), "{again}");
 
@@ -131,12 +142,8 @@ async fn the_leading_replica_is_replaced_while_every_write_succeeds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_is_let_in_by_every_replica_and_by_none_after_it_is_deleted() {
-    let hosts: Vec<String> = (1..=3).map(host).collect();
-    let (raft, etcd) = free_ports(&hosts);
-    let plan = Plan { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd };
-    let all = [1, 2, 3];
-    let replicas: [Server; 3] =
-        tokio::join!(plan.start(1, all, &[]), plan.start(2, all, &[]), plan.start(3, all, &[])).into();
+    let plan = Plan::new(3);
+    let replicas = plan.start_three().await;
     let ca = certs::RootCa::load(plan.ca.path(), &mesh_types::ClusterName::new("east").unwrap()).unwrap();
     let leaf = ca.issue_user("root", certs::Validity::lasting(certs::Validity::LEAF)).unwrap();
     let mut admin = replicas[0].etcd(&replicas[0].admin_leaf()).await;

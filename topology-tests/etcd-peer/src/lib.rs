@@ -1,5 +1,5 @@
-//! A real etcd for tests and benchmarks: its programs, built once, and groups of one to five members on loopback. And its
-//! first user, a real kube-apiserver.
+//! A real etcd for tests and benchmarks: its programs, built once, and groups of one to five members on loopback. And
+//! users of one: a real kube-apiserver, and programs on etcd's Go client, of which one asks as Cilium does.
 //!
 //! Never part of the product: nothing but tests and benchmarks may depend on it.
 
