@@ -45,7 +45,8 @@ async fn a_compaction_costs_who_is_current_nothing_even_when_its_connection_brea
     east.write("service.yaml", &global_service("10.107.0.1", "10.7.0.3", GLOBAL));
     cilium.until("change", |step| step.is_event("modify", SERVICE) && !step.listed).await;
     let cilium = cilium.end().await;
-    assert_eq!(cilium.count("dialed"), 2, "the connection did break");
+    // Between the cut and the way back a dial may find nobody behind the relay, and is made again.
+    assert!(cilium.count("dialed") >= 2, "the connection did break");
     assert!(cilium.setbacks().is_empty(), "{:?}", cilium.setbacks());
     east.app.stop().await;
     west.server.app.stop().await;
