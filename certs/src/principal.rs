@@ -23,7 +23,7 @@ pub enum Authority {
 /// A verified caller.
 ///
 /// # Invariants
-/// Made by [`Principal::admit`] and [`Principal::user`] only (and for the local root user): the name is one that the
+/// Made by [`Principal::admit`] and `Principal::user` only (and for the local root user): the name is one that the
 /// authority may vouch for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal {

@@ -1,6 +1,6 @@
 //! What would keep two clusters apart, found before anything is changed. Pure: what both declare, in; findings, out.
 //!
-//! It must find at least what joining refuses ([`super::check`]), and all of it at once instead of the first.
+//! It must find at least what joining refuses (`check_claims`), and all of it at once instead of the first.
 
 use std::fmt;
 use std::time::Duration;

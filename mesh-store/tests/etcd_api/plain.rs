@@ -48,14 +48,17 @@ async fn version_and_health_are_etcds_json() {
 async fn passwords_are_off_and_stay_off() {
     let mut served = Served::start().await;
     let mut client: Client = served.client().await;
-    let refusals: [Error; 3] = [
-        client.auth_enable().await.unwrap_err(),
+    let refusals: [Error; 2] = [
         client.user_add("eve", "secret", None).await.unwrap_err(),
-        client.role_list().await.unwrap_err(),
+        client.user_change_password("eve", "secret").await.unwrap_err(),
     ];
     for refusal in refusals {
         let (code, text) = status(refusal);
-        assert_eq!(code, Code::FailedPrecondition);
-        assert!(text.starts_with("etcdserver: authentication is by client certificate"), "{text}");
+        assert_eq!(code, Code::InvalidArgument);
+        assert!(text.starts_with("isthmus: user \"eve\": passwords are not kept here"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
     }
+    assert!(client.user_list().await.unwrap().users().is_empty(), "a refused user is none");
+    let (code, text) = status(client.auth_enable().await.unwrap_err());
+    assert_eq!((code, text.as_str()), (Code::FailedPrecondition, "etcdserver: root user does not exist"));
 }
