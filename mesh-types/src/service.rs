@@ -95,6 +95,19 @@ pub enum BackendState {
     NotReady,
 }
 
+impl BackendState {
+    /// Kubernetes' meaning of an endpoint's three conditions (discovery/v1 `EndpointConditions`). What is not said of `ready`
+    /// is "yes", of `serving` the same as `ready`, of `terminating` "no".
+    pub fn of_conditions(ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>) -> Self {
+        let ready = ready.unwrap_or(true);
+        match (ready, serving.unwrap_or(ready), terminating.unwrap_or(false)) {
+            (_, true, true) => Self::Terminating,
+            (true, _, false) => Self::Active,
+            _ => Self::NotReady,
+        }
+    }
+}
+
 /// One pod address behind a Service, with the ports it serves by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Backend {
@@ -127,5 +140,15 @@ mod tests {
         let only_shared =
             GlobalSettings::from_annotations(&annotations(&[("service.cilium.io/shared", "true")])).unwrap();
         assert!(!only_shared.global && !only_shared.shared);
+    }
+
+    #[test]
+    fn conditions_map_to_states_as_kubernetes_defines_them() {
+        let state = BackendState::of_conditions;
+        assert_eq!(state(None, None, None), BackendState::Active);
+        assert_eq!(state(Some(false), Some(false), None), BackendState::NotReady);
+        assert_eq!(state(Some(false), Some(true), Some(true)), BackendState::Terminating);
+        assert_eq!(state(Some(false), Some(false), Some(true)), BackendState::NotReady);
+        assert_eq!(state(Some(true), None, Some(false)), BackendState::Active);
     }
 }

@@ -91,26 +91,6 @@ impl Endpoint {
 
 impl Conditions {
     pub fn state(self) -> BackendState {
-        let ready = self.ready.unwrap_or(true);
-        match (ready, self.serving.unwrap_or(ready), self.terminating.unwrap_or(false)) {
-            (_, true, true) => BackendState::Terminating,
-            (true, _, false) => BackendState::Active,
-            _ => BackendState::NotReady,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn conditions_map_to_states_as_kubernetes_defines_them() {
-        let state = |ready, serving, terminating| Conditions { ready, serving, terminating }.state();
-        assert_eq!(state(None, None, None), BackendState::Active);
-        assert_eq!(state(Some(false), Some(false), None), BackendState::NotReady);
-        assert_eq!(state(Some(false), Some(true), Some(true)), BackendState::Terminating);
-        assert_eq!(state(Some(false), Some(false), Some(true)), BackendState::NotReady);
-        assert_eq!(state(Some(true), None, Some(false)), BackendState::Active);
+        BackendState::of_conditions(self.ready, self.serving, self.terminating)
     }
 }

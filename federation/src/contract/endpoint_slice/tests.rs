@@ -46,13 +46,7 @@ fn refused(message: &[u8]) -> String {
 }
 
 #[test]
-fn conditions_map_to_states_as_kubernetes_defines_them() {
-    let state = |ready, serving, terminating| Conditions { ready, serving, terminating }.state();
-    assert_eq!(state(None, None, None), BackendState::Active);
-    assert_eq!(state(Some(false), Some(false), None), BackendState::NotReady);
-    assert_eq!(state(Some(false), Some(true), Some(true)), BackendState::Terminating);
-    assert_eq!(state(Some(false), Some(false), Some(true)), BackendState::NotReady);
-    assert_eq!(state(Some(true), None, Some(false)), BackendState::Active);
+fn a_state_becomes_conditions_that_say_it() {
     for state in [BackendState::Active, BackendState::Terminating, BackendState::NotReady] {
         assert_eq!(Conditions::from(state).state(), state);
     }

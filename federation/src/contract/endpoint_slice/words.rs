@@ -27,14 +27,8 @@ pub struct SliceName<'a> {
 }
 
 impl Conditions {
-    /// Kubernetes' meaning of the three. What is not said of `ready` is "yes", of `serving` the same as `ready`.
     pub fn state(self) -> BackendState {
-        let ready = self.ready.unwrap_or(true);
-        match (ready, self.serving.unwrap_or(ready), self.terminating.unwrap_or(false)) {
-            (_, true, true) => BackendState::Terminating,
-            (true, _, false) => BackendState::Active,
-            _ => BackendState::NotReady,
-        }
+        BackendState::of_conditions(self.ready, self.serving, self.terminating)
     }
 }
 
