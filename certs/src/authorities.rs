@@ -23,7 +23,8 @@ use crate::x509::{self, Facts};
 /// All CAs by which callers are verified.
 ///
 /// # Invariants
-/// No two authorities hold the same CA key, so a certificate is never verified by two of them.
+/// No two authorities hold the same CA key, so a certificate is never verified by two of them; but for Cilium
+/// clusters ([`Authorities::set_cilium_peer`]), which are then told apart by their callers' common names, or not at all.
 pub struct Authorities {
     own: ClusterName,
     /// Replaced as a whole under `writing`, read at every handshake.
@@ -39,7 +40,17 @@ struct Set {
     users: Arc<BTreeSet<String>>,
 }
 
+/// Whether a peer may have a CA in common with another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// With nobody.
+    Never,
+    /// With other peers of this kind: Cilium's clusters usually have one CA for the whole mesh.
+    Cilium,
+}
+
 struct CaVerifier {
+    sharing: Sharing,
     bundle: TrustBundle,
     verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -61,7 +72,7 @@ pub enum Error {
 impl Authorities {
     /// Only the own CA at first.
     pub fn new(own: ClusterName, bundle: TrustBundle) -> Result<Arc<Self>, Error> {
-        let verifier = CaVerifier::new(bundle, "this cluster")?;
+        let verifier = CaVerifier::new(bundle, Sharing::Never, "this cluster")?;
         let set = Set { own: verifier, peers: BTreeMap::new(), users: Arc::default() };
         Ok(Arc::new(Self { own, current: ArcSwap::from_pointee(set), writing: Mutex::new(()) }))
     }
@@ -82,27 +93,37 @@ impl Authorities {
         for (name, peer) in &set.peers {
             told_apart("this cluster", &bundle, name.as_str(), &peer.bundle)?;
         }
-        set.own = CaVerifier::new(bundle, "this cluster")?;
+        set.own = CaVerifier::new(bundle, Sharing::Never, "this cluster")?;
         self.current.store(Arc::new(set));
         Ok(())
     }
 
     /// Lets the CAs of `bundle` vouch for `peer`, from the next handshake on. `false`: it was so already.
     pub fn set_peer(&self, peer: &ClusterName, bundle: TrustBundle) -> Result<bool, Error> {
+        self.set(peer, bundle, Sharing::Never)
+    }
+
+    /// The same for a Cilium cluster, whose CA may be that of other Cilium clusters as well.
+    pub fn set_cilium_peer(&self, peer: &ClusterName, bundle: TrustBundle) -> Result<bool, Error> {
+        self.set(peer, bundle, Sharing::Cilium)
+    }
+
+    fn set(&self, peer: &ClusterName, bundle: TrustBundle, sharing: Sharing) -> Result<bool, Error> {
         if *peer == self.own {
             return Err(Error::OwnName { name: peer.clone() });
         }
         let _writing = self.writing.lock();
         let mut set = Set::clone(&self.current.load());
-        if set.peers.get(peer).is_some_and(|known| known.bundle == bundle) {
+        if set.peers.get(peer).is_some_and(|known| known.bundle == bundle && known.sharing == sharing) {
             return Ok(false);
         }
         let owner = peer.to_string();
         told_apart(&owner, &bundle, "this cluster", &set.own.bundle)?;
-        for (name, other) in set.peers.iter().filter(|(name, _)| *name != peer) {
+        let may_share = |other: &CaVerifier| sharing == Sharing::Cilium && other.sharing == Sharing::Cilium;
+        for (name, other) in set.peers.iter().filter(|(name, other)| *name != peer && !may_share(other)) {
             told_apart(&owner, &bundle, name.as_str(), &other.bundle)?;
         }
-        set.peers.insert(peer.clone(), CaVerifier::new(bundle, &owner)?);
+        set.peers.insert(peer.clone(), CaVerifier::new(bundle, sharing, &owner)?);
         self.current.store(Arc::new(set));
         Ok(true)
     }
@@ -138,6 +159,8 @@ impl Authorities {
     pub(crate) fn trusts(&self, principal: &Principal) -> bool {
         match principal.role() {
             Role::Remote(peer) => self.current.load().peers.contains_key(peer),
+            // One that is no member any more must not come in as the others: all of them connect again.
+            Role::SharedRemote(peers) => peers.iter().all(|peer| self.current.load().peers.contains_key(peer)),
             Role::User(name) => self.current.load().users.contains(name),
             Role::Replica | Role::Admin | Role::Agent(_) | Role::Local => true,
         }
@@ -190,6 +213,14 @@ impl Authorities {
         for through in [&[][..], intermediates] {
             for (authority, ca) in authorities() {
                 match ca.verifier.verify_client_cert(leaf, through, when) {
+                    Ok(_) if ca.sharing == Sharing::Cilium => {
+                        let vouches = |other: &CaVerifier| {
+                            other.sharing == Sharing::Cilium
+                                && other.verifier.verify_client_cert(leaf, through, when).is_ok()
+                        };
+                        let clusters = set.peers.iter().filter(|(_, other)| vouches(other));
+                        return Ok(named(clusters.map(|(name, _)| name.clone()).collect(), facts));
+                    }
                     Ok(_) => return Ok(authority),
                     Err(error) if is_other_issuer(&error) => {}
                     Err(error) => refused = Some(error),
@@ -201,6 +232,13 @@ impl Authorities {
             Some(source) => PrincipalError::Invalid { name, issuer, source },
         })
     }
+}
+
+/// Of several clusters with one CA the one that the caller's common name says, or all of them if it says none.
+fn named(clusters: BTreeSet<ClusterName>, facts: &Facts) -> Authority {
+    let said = facts.common_names.first().and_then(|name| name.strip_prefix("remote-"));
+    let one = clusters.iter().find(|cluster| clusters.len() == 1 || said == Some(cluster.as_str()));
+    one.cloned().map_or(Authority::Peers(clusters), Authority::Peer)
 }
 
 /// The CA did not sign this certificate. A bad signature says so too: the CA has the issuer's name, but another key, as
@@ -217,11 +255,11 @@ fn told_apart(owner: &str, bundle: &TrustBundle, other: &str, other_bundle: &Tru
 }
 
 impl CaVerifier {
-    fn new(bundle: TrustBundle, owner: &str) -> Result<Arc<Self>, Error> {
+    fn new(bundle: TrustBundle, sharing: Sharing, owner: &str) -> Result<Arc<Self>, Error> {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.root_store()), provider())
             .build()
             .map_err(|source| Error::Verifier { owner: owner.to_owned(), source })?;
-        Ok(Arc::new(Self { bundle, verifier }))
+        Ok(Arc::new(Self { sharing, bundle, verifier }))
     }
 }
 

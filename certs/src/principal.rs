@@ -1,5 +1,6 @@
 //! Who is calling: a name together with the CA that vouched for it, and the rule which CA may vouch for which name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -18,6 +19,8 @@ pub enum Authority {
     Own,
     /// The one that a joined cluster gave.
     Peer(ClusterName),
+    /// The one that several Cilium clusters have in common; the caller's name did not say which of them it is.
+    Peers(BTreeSet<ClusterName>),
 }
 
 /// A verified caller.
@@ -46,6 +49,8 @@ pub enum Role<'a> {
     Local,
     /// Another cluster: reads what is exported to it.
     Remote(&'a ClusterName),
+    /// One of these Cilium clusters, which cannot be told apart: reads what is exported to everyone.
+    SharedRemote(&'a BTreeSet<ClusterName>),
     /// A user of the store: may do what it was granted there, over the etcd API alone.
     User(&'a str),
 }
@@ -76,6 +81,11 @@ pub enum PrincipalError {
     )]
     PeerOverreach { name: String, peer: ClusterName },
     #[error(
+        "certificate {name:?} is signed by the CA that {peers} have in common, which may vouch for \"remote\" and for \
+         \"remote-<one of them>\" only"
+    )]
+    SharedOverreach { name: String, peers: String },
+    #[error(
         "certificate {name:?} is signed by this cluster's CA, but is no caller's name here: expected are \
          {API_SERVER:?}, \"admin-{own}\", \"local-{own}\" and \"agent-<node>\", or a user of the store (`etcdctl user add \
          {name} --no-password` makes it one)"
@@ -99,6 +109,12 @@ impl Principal {
                     return Err(PrincipalError::PeerOverreach { name: name.to_owned(), peer: peer.clone() });
                 }
             }
+            Authority::Peers(peers) => {
+                if name != "remote" {
+                    let peers = peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    return Err(PrincipalError::SharedOverreach { name: name.to_owned(), peers });
+                }
+            }
         }
         Ok(Self { authority, name: name.to_owned(), is_user: false })
     }
@@ -116,6 +132,7 @@ impl Principal {
     pub fn role(&self) -> Role<'_> {
         match &self.authority {
             Authority::Peer(peer) => Role::Remote(peer),
+            Authority::Peers(peers) => Role::SharedRemote(peers),
             // First: such a name may look like any other.
             Authority::Own if self.is_user => Role::User(&self.name),
             Authority::Own if self.name == API_SERVER => Role::Replica,
@@ -128,11 +145,20 @@ impl Principal {
         }
     }
 
-    /// The cluster that a remote caller may act as.
+    /// The cluster that a remote caller acts as, where that is certain.
     pub fn peer(&self) -> Option<&ClusterName> {
         match &self.authority {
-            Authority::Own => None,
             Authority::Peer(peer) => Some(peer),
+            Authority::Own | Authority::Peers(_) => None,
+        }
+    }
+
+    /// The remote caller is this cluster, or may be.
+    pub fn may_be(&self, cluster: &ClusterName) -> bool {
+        match &self.authority {
+            Authority::Own => false,
+            Authority::Peer(peer) => peer == cluster,
+            Authority::Peers(peers) => peers.contains(cluster),
         }
     }
 
@@ -146,6 +172,9 @@ impl fmt::Display for Authority {
         match self {
             Self::Own => f.write_str("this cluster's CA"),
             Self::Peer(peer) => write!(f, "the CA of {peer}"),
+            Self::Peers(peers) => {
+                write!(f, "the CA of {}", peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "))
+            }
         }
     }
 }
@@ -166,7 +195,7 @@ impl PrincipalError {
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::Invalid { .. } => "invalid",
             Self::CommonNames { .. } | Self::UnknownName { .. } => "unknown_name",
-            Self::PeerOverreach { .. } => "peer_overreach",
+            Self::PeerOverreach { .. } | Self::SharedOverreach { .. } => "peer_overreach",
         }
     }
 
@@ -178,9 +207,10 @@ impl PrincipalError {
             Self::NotYetValid { .. } => CertificateError::NotValidYet,
             Self::Invalid { source: rustls::Error::InvalidCertificate(error), .. } => error.clone(),
             Self::Malformed(_) | Self::Invalid { .. } => CertificateError::BadEncoding,
-            Self::CommonNames { .. } | Self::PeerOverreach { .. } | Self::UnknownName { .. } => {
-                CertificateError::ApplicationVerificationFailure
-            }
+            Self::CommonNames { .. }
+            | Self::PeerOverreach { .. }
+            | Self::SharedOverreach { .. }
+            | Self::UnknownName { .. } => CertificateError::ApplicationVerificationFailure,
         }
     }
 }

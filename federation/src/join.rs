@@ -8,18 +8,22 @@
 //!     one Txn: token redeemed + peer a stored
 //!     -------------------------- b's declaration ------> stores peer b
 //! ```
+//! A Cilium cluster gives no token: `join_cilium` takes what its people wrote down, and asks its store once.
+//!
 //! # Invariants
 //! - Nothing is changed on either side before both have compared everything.
 //! - Repeating a join that was done changes nothing and answers the same.
 
 mod accept;
 mod check;
+mod cilium;
 pub mod preflight;
 mod redeem;
 pub mod tokens;
 
 pub use accept::{AcceptError, accept_join};
 pub use check::{Conflict, check_claims};
+pub use cilium::{CiliumError, join_cilium};
 pub use redeem::{Joined, RedeemError, redeem_and_store};
 pub use tokens::{Redeemed, Redemption, TokenRecord, Tokens};
 

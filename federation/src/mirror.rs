@@ -16,7 +16,7 @@ use mesh_store::Store;
 use mesh_store::mvcc::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
 };
-use mesh_types::ClusterName;
+use mesh_types::{ClusterId, ClusterName};
 
 use crate::contract::{ClusterConfig, Layout, Resource, keys};
 
@@ -47,7 +47,9 @@ pub struct Mirror {
 
 impl Mirror {
     /// Reads the resume point. One that cannot be read is treated as none: everything is listed again, and nothing flaps.
-    pub async fn open(store: Arc<dyn Store>, peer: ClusterName) -> Result<Self, Error> {
+    ///
+    /// What was mirrored of the peer under another cluster id than `id` is removed first: its numbers mean something else now.
+    pub async fn open(store: Arc<dyn Store>, peer: ClusterName, id: ClusterId) -> Result<Self, Error> {
         let key = keys::mirror(&peer);
         let found = store.range(RangeRequest::get(key.clone())).await;
         let found = found.map_err(|source| Error::Store { key: key.clone(), source })?;
@@ -58,7 +60,14 @@ impl Mirror {
                 None
             }
         });
-        Ok(Self { store, peer, record: record.unwrap_or_default() })
+        let mut record = record.unwrap_or_default();
+        if record.id != 0 && record.id != id.get() {
+            tracing::info!(%peer, former = record.id, %id, "cluster id changed: what was mirrored under the former is removed");
+            drain(&*store, &peer).await?;
+            record = MirrorRecord::default();
+        }
+        record.id = id.get();
+        Ok(Self { store, peer, record })
     }
 
     pub fn record(&self) -> &MirrorRecord {
@@ -67,8 +76,8 @@ impl Mirror {
 
     /// Forgets the resume point: the source is another store than before. What is mirrored stays until it is listed again.
     pub fn restart(&mut self, source_cluster_id: u64) {
-        let withdrawn_since_unix_nanos = self.record.withdrawn_since_unix_nanos;
-        self.record = MirrorRecord { source_cluster_id, withdrawn_since_unix_nanos, ..MirrorRecord::default() };
+        let MirrorRecord { id, withdrawn_since_unix_nanos, .. } = self.record;
+        self.record = MirrorRecord { id, source_cluster_id, withdrawn_since_unix_nanos, ..MirrorRecord::default() };
     }
 
     /// Says that a watch must list before it can go on.

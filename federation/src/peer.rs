@@ -19,6 +19,10 @@ use uuid::Uuid;
 use crate::contract::keys;
 use crate::contract::validate::Rules;
 
+mod cilium;
+
+pub use cilium::{AccessError, CiliumAccess, CiliumEndpoint};
+
 /// How often an Isthmus exporter writes its heartbeat.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -49,6 +53,9 @@ pub struct PeerRecord {
     pub connected_since_unix_nanos: u64,
     /// How often its exporter writes a heartbeat: 5 for Isthmus, 60 for Cilium.
     pub heartbeat_seconds: u32,
+    /// `None`: it is an Isthmus cluster, which is asked as `remote-<own>` under its own CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cilium: Option<CiliumAccess>,
 }
 
 /// Why a record could not be read or written.
@@ -96,7 +103,23 @@ pub fn server_name(cluster: &ClusterName) -> String {
 impl PeerRecord {
     pub fn isthmus(declaration: Declaration, now_unix_nanos: u64) -> Self {
         let heartbeat_seconds = u32::try_from(HEARTBEAT.as_secs()).expect("a constant of a few seconds");
-        Self { declaration, connected_since_unix_nanos: now_unix_nanos, heartbeat_seconds }
+        Self { declaration, connected_since_unix_nanos: now_unix_nanos, heartbeat_seconds, cilium: None }
+    }
+
+    /// A Cilium cluster, whose declaration is what its people wrote down for it.
+    pub fn cilium(declaration: Declaration, access: CiliumAccess, now_unix_nanos: u64) -> Self {
+        Self {
+            declaration,
+            connected_since_unix_nanos: now_unix_nanos,
+            heartbeat_seconds: cilium::HEARTBEAT_SECONDS,
+            cilium: Some(access),
+        }
+    }
+
+    /// The name that the server at its `n`th endpoint proves to have.
+    pub fn server_name(&self, n: usize) -> String {
+        let of_cilium = self.cilium.as_ref().and_then(|access| access.endpoints.get(n));
+        of_cilium.map_or_else(|| self.declaration.server_name(), |endpoint| endpoint.server_name.clone())
     }
 
     pub fn heartbeat_interval(&self) -> Duration {

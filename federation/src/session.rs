@@ -6,16 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::LiveLeaf;
+use bytes::Bytes;
+use certs::{Leaf, LiveLeaf, TrustBundle};
 use mesh_runtime::{Backoff, ErrorChain, Shutdown};
 use mesh_store::Store;
+use mesh_store::mvcc::KeyRange;
 
-use crate::contract::Resource;
 use crate::contract::validate::{Rejection, Rules};
+use crate::contract::{Resource, keys};
 use crate::liveness::Settings;
 use crate::metrics::Metrics;
-use crate::mirror::{self, Batch, Mirror};
-use crate::peer::PeerRecord;
+use crate::mirror::{self, Batch, Mirror, Watched};
+use crate::peer::{CiliumAccess, PeerRecord};
 use crate::state::Phase;
 
 pub mod board;
@@ -55,7 +57,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(peer: PeerRecord, shared: Shared, board: Board) -> Result<Self, mirror::Error> {
-        let mirror = Mirror::open(shared.store, peer.declaration.name.clone()).await?;
+        let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), peer.declaration.id).await?;
         let record = mirror.record();
         if record.is_resumable() {
             board.restored(record.withdrawn_since_unix_nanos, record.newest_revision());
@@ -90,12 +92,24 @@ impl Session {
     }
 
     async fn connect(&mut self, attempt: usize) -> Error {
-        let endpoints = &self.peer.declaration.etcd_endpoints;
-        let Some(endpoint) = endpoints.get(attempt % endpoints.len().max(1)) else { return Error::NoEndpoint };
-        match link::Link::prepare(&self.peer, endpoint, &self.leaf).await {
+        let endpoints = self.peer.declaration.etcd_endpoints.len().max(1);
+        let trust = match self.trust() {
+            Ok(trust) => trust,
+            Err(error) => return error,
+        };
+        match link::Link::prepare(&self.peer, attempt % endpoints, (&trust.0, &trust.1)).await {
             Ok(link) => connection::Connection::new(self, link).run().await,
             Err(error) => error,
         }
+    }
+
+    /// By what the peer is verified, and as whom it is called.
+    fn trust(&self) -> Result<(TrustBundle, Leaf), Error> {
+        if let Some(access) = &self.peer.cilium {
+            return Ok((access.bundle()?, access.leaf()?));
+        }
+        let bundle = TrustBundle::from_pem(&self.peer.declaration.trust_bundle_pem).map_err(Error::TrustBundle)?;
+        Ok((bundle, self.leaf.get()))
     }
 
     async fn pause(&mut self, error: &Error, backoff: &mut Backoff) {
@@ -113,6 +127,14 @@ impl Session {
         self.metrics.rejected(&rejection.peer, resource, rejection.rule);
         self.board.rejected(resource, rejection);
     }
+}
+
+/// What a Cilium cluster says of itself, asked once at its `n`th endpoint as a session would; `None` where it says nothing.
+pub(crate) async fn ask_config(peer: &PeerRecord, access: &CiliumAccess, n: usize) -> Result<Option<Bytes>, Error> {
+    let mut link = link::Link::prepare(peer, n, (&access.bundle()?, &access.leaf()?)).await?;
+    let range = KeyRange::single(keys::cluster_config(&peer.declaration.name));
+    let listing = link.list(Watched::Config, &range).await?;
+    Ok(listing.and_then(|listing| listing.kvs.into_iter().next()).map(|(_, value)| value))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What meshctl asks. One file for each group of calls; every refusal says what to do about it.
 
+mod cilium;
 mod lists;
 mod peering;
 mod preflight;
@@ -147,6 +148,14 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::ConnectPeerResponse>, Status> {
         self.admit(&request)?;
         self.connect(&request.into_inner().token).await.map(Response::new)
+    }
+
+    async fn connect_cilium(
+        &self,
+        request: Request<v1::ConnectCiliumRequest>,
+    ) -> Result<Response<v1::ConnectPeerResponse>, Status> {
+        self.admit(&request)?;
+        self.join_cilium(request.into_inner()).await.map(Response::new)
     }
 
     async fn disconnect_peer(

@@ -54,7 +54,7 @@ impl Roles {
         match role {
             Role::Admin => &self.admin,
             Role::Local => &self.local,
-            Role::Remote(_) => &self.remote,
+            Role::Remote(_) | Role::SharedRemote(_) => &self.remote,
             Role::Agent(_) | Role::Replica | Role::User(_) => &self.nothing,
         }
     }
@@ -69,7 +69,7 @@ impl Authorizer<Principal> for Roles {
     fn user<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
         match principal.authority {
             Authority::Own => Some(&principal.name),
-            Authority::Peer(_) => None,
+            Authority::Peer(_) | Authority::Peers(_) => None,
         }
     }
 }

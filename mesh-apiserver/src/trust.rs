@@ -74,7 +74,12 @@ fn admit(authorities: &Authorities, peer: &PeerRecord) {
         Ok(bundle) => bundle,
         Err(error) => return tracing::error!(peer = %name, error = %ErrorChain(&error), "peer cannot be trusted"),
     };
-    match authorities.set_peer(name, bundle) {
+    let set = if peer.cilium.is_some() {
+        authorities.set_cilium_peer(name, bundle)
+    } else {
+        authorities.set_peer(name, bundle)
+    };
+    match set {
         Ok(true) => tracing::info!(peer = %name, "trusted as itself"),
         Ok(false) => {}
         Err(error) => tracing::error!(peer = %name, error = %ErrorChain(&error), "peer cannot be trusted"),

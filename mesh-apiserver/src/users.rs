@@ -62,7 +62,7 @@ impl UserRights {
                 Role::User(name) => lost(name),
                 Role::Local => lost(&principal.name),
                 // What these have is theirs without the store's users.
-                Role::Admin | Role::Replica | Role::Agent(_) | Role::Remote(_) => false,
+                Role::Admin | Role::Replica | Role::Agent(_) | Role::Remote(_) | Role::SharedRemote(_) => false,
             }
         };
         let cut = self.connections.cut_where(is_theirs);

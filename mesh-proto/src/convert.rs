@@ -6,7 +6,7 @@ mod to_wire;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use from_wire::{address, prefix};
+pub use from_wire::{address, encryption, prefix};
 pub use to_wire::{address_bytes, prefix_message};
 
 /// A message that does not say what its type promises.

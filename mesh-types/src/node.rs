@@ -38,8 +38,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// The address tunnels end at.
+    /// The address tunnels end at: the first of IPv4, which is what tunnels are made of, whatever else it is reached by.
     pub fn tunnel_endpoint(&self) -> Option<IpAddr> {
-        self.internal_ips.first().copied()
+        let first_v4 = self.internal_ips.iter().find(|ip| ip.is_ipv4());
+        first_v4.or(self.internal_ips.first()).copied()
     }
 }

@@ -68,13 +68,16 @@ pub(crate) enum Verb {
 pub(crate) struct Connect {
     /// Context of the cluster that redeems the token
     pub(crate) a: String,
-    /// Context of the cluster that gives the token; leave it out with --token-file
-    #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
+    /// Context of the cluster that gives the token; leave it out with --token-file and --cilium
+    #[arg(required_unless_present_any = ["token_file", "cilium"], conflicts_with_all = ["token_file", "cilium"])]
     pub(crate) b: Option<String>,
+    /// A Cilium cluster, as a file says: Cilium's own clustermesh configuration with its id and prefixes; docs/cilium.md
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    pub(crate) cilium: Option<PathBuf>,
     /// A token made at the other cluster by `meshctl token create --peer`: a file, or - for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Seconds to wait until both sides are live; 0 does not wait
+    /// Seconds to wait until both sides, or with a file this one, are live; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub(crate) wait: u32,
 }
@@ -209,6 +212,8 @@ mod tests {
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "--token", "x"]).is_err());
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "--token-file", "-"]).is_ok());
         assert!(Args::try_parse_from(["meshctl", "connect", "a"]).is_err());
+        assert!(Args::try_parse_from(["meshctl", "connect", "a", "--cilium", "c.yaml"]).is_ok());
+        assert!(Args::try_parse_from(["meshctl", "connect", "a", "b", "--cilium", "c.yaml"]).is_err());
     }
 
     #[test]

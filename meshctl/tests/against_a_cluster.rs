@@ -203,6 +203,28 @@ fn a_token_comes_from_a_file() {
 }
 
 #[test]
+fn a_cilium_cluster_is_joined_by_a_file_and_what_is_wrong_in_it_is_named() {
+    let a = Cluster::start("a", 1);
+    let mesh = Mesh::new(&[&a]);
+    let file = mesh.folder.path().join("cluster-c.yaml");
+    let path = file.display().to_string();
+    let text = "endpoints: ['https://c.mesh.cilium.io:2379']\ntrusted-ca-file: /c/ca.crt\ncert-file: /c/tls.crt\n\
+                key-file: /c/tls.key\nid: 3\npod-prefixes: [10.3.0.0/16]\nnode-prefixes: [172.30.3.0/24]\n";
+    std::fs::write(&file, text).unwrap();
+    let done = mesh.run(&["connect", "a", "--cilium", &path, "-o", "json"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let sides = done.json()["sides"].clone();
+    assert_eq!((&sides[0]["name"], &sides[0]["is_cilium"]), (&Value::from("cluster-c"), &Value::from(true)));
+    let table = mesh.run(&["peers"]);
+    assert!(table.stdout.contains("cluster-c (Cilium)"), "{}", table.stdout);
+
+    std::fs::write(&file, text.replace("id: 3\n", "")).unwrap();
+    let refused = mesh.run(&["connect", "a", "--cilium", &path]);
+    assert_eq!(refused.code, 64);
+    assert!(refused.stderr.contains("cluster-c.yaml") && refused.stderr.contains("id"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_refused_call_says_who_refused_what() {
     let a = Cluster::start("cluster-a", 1);
     let mesh = Mesh::new(&[&a]);

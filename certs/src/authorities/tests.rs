@@ -173,3 +173,36 @@ fn a_user_of_the_store_is_vouched_for_by_the_own_ca_and_only_while_it_is_one() {
     assert!(!mesh.authorities.trusts(&alice), "a handshake under way is not in time");
     assert!(matches!(by(&mesh.a, "alice"), Err(PrincipalError::UnknownName { .. })));
 }
+
+/// Clusters d and e of one Cilium mesh: both trust the CA of d, and e one of its own as well.
+#[test]
+fn cilium_clusters_with_one_ca_are_told_apart_by_name_or_not_at_all() {
+    let mesh = Mesh::new();
+    let (d, e) = (name("cluster-d"), name("cluster-e"));
+    let (shared, of_e) = (ca("cluster-d"), ca("cluster-e"));
+    mesh.authorities.set_cilium_peer(&d, shared.bundle()).unwrap();
+    let by = |ca: &RootCa, claim: &str| mesh.principal(&chain(&forged(ca, &[claim])));
+    assert_eq!(by(&shared, "remote").unwrap().role(), Role::Remote(&d), "it is the only one yet");
+
+    mesh.authorities.set_cilium_peer(&e, shared.bundle().merge(&of_e.bundle()).unwrap()).unwrap();
+    assert_eq!(by(&shared, "remote-cluster-d").unwrap().role(), Role::Remote(&d));
+    assert_eq!(by(&shared, "remote-cluster-e").unwrap().role(), Role::Remote(&e));
+    let either = by(&shared, "remote").unwrap();
+    assert_eq!(either.role(), Role::SharedRemote(&[d.clone(), e.clone()].into()));
+    assert!(either.may_be(&d) && either.may_be(&e) && !either.may_be(&name("cluster-b")) && either.peer().is_none());
+    for claim in ["remote-cluster-b", "admin-cluster-a", "agent-n1"] {
+        assert!(matches!(by(&shared, claim), Err(PrincipalError::SharedOverreach { .. })), "{claim}");
+    }
+    // What only one of them trusts vouches for that one alone.
+    assert_eq!(by(&of_e, "remote").unwrap().role(), Role::Remote(&e));
+    assert!(matches!(by(&of_e, "remote-cluster-d"), Err(PrincipalError::PeerOverreach { .. })));
+
+    // An Isthmus cluster has its CA for itself, whoever comes first.
+    assert!(matches!(mesh.authorities.set_peer(&name("cluster-f"), shared.bundle()), Err(Error::SharedCa { .. })));
+    assert!(matches!(mesh.authorities.set_cilium_peer(&d, mesh.b.bundle()), Err(Error::SharedCa { .. })));
+    assert!(matches!(mesh.authorities.set_cilium_peer(&d, mesh.a.bundle()), Err(Error::SharedCa { .. })));
+
+    assert!(mesh.authorities.trusts(&either) && mesh.authorities.remove_peer(&e));
+    assert!(!mesh.authorities.trusts(&either), "it comes again, as the one that is left");
+    assert_eq!(by(&shared, "remote").unwrap().role(), Role::Remote(&d));
+}

@@ -47,7 +47,7 @@ impl Connections {
 
     /// Cuts all connections of a joined cluster; their number. Remove it from the authorities first, or it comes back.
     pub fn disconnect(&self, peer: &ClusterName) -> usize {
-        self.cut_where(|connection| connection.principal.as_ref().and_then(Principal::peer) == Some(peer))
+        self.cut_where(|connection| connection.principal.as_ref().is_some_and(|caller| caller.may_be(peer)))
     }
 
     /// Cuts the connections that match; their number.

@@ -212,10 +212,13 @@ impl Rules {
         self.is_own_id(value.cluster_id)?;
         Self::names(rest, &value.name)?;
         let node = value.to_node()?;
-        for ip in node.internal_ips {
+        // A dual-stack node of a cluster that declared IPv4 alone: what is IPv6 about it is used nowhere.
+        let is_carried = |declared: &[IpNet], is_ipv4: bool| is_ipv4 || declared.iter().any(|net| net.addr().is_ipv6());
+        for ip in node.internal_ips.into_iter().filter(|ip| is_carried(&self.node_prefixes, ip.is_ipv4())) {
             inside(Rule::NodeAddress, &self.node_prefixes, ip)?;
         }
-        for cidr in node.pod_cidrs {
+        let pod_cidrs = node.pod_cidrs.into_iter();
+        for cidr in pod_cidrs.filter(|cidr| is_carried(&self.pod_prefixes, cidr.addr().is_ipv4())) {
             if !self.pod_prefixes.iter().any(|declared| declared.contains(&cidr)) {
                 return Err(wrong(Rule::NodePodCidr, &cidr, list(&self.pod_prefixes)));
             }

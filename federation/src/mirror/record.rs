@@ -11,6 +11,8 @@ use crate::contract::Resource;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MirrorRecord {
+    /// The peer's cluster id when this was mirrored; 0 in records of older versions.
+    pub id: u32,
     /// The peer's store; 0 before the first connection. Another number means that all revisions are void.
     pub source_cluster_id: u64,
     /// Per watch: everything up to this revision of the peer's store is mirrored.

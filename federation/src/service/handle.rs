@@ -1,7 +1,9 @@
 //! What other parts of the process may ask of federation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use certs::TrustBundle;
 use mesh_proto::convert::prefix_message;
 use mesh_proto::v1;
 use mesh_store::Store;
@@ -53,6 +55,10 @@ impl Handle {
             }
             all.push(peer_status(known, resources));
         }
+        let shared = shared_cas(&self.peers());
+        for status in &mut all {
+            status.shares_ca_with = shared.get(&status.name).cloned().unwrap_or_default();
+        }
         all
     }
 }
@@ -65,6 +71,22 @@ fn resource_status(resource: Resource, board: &ResourceBoard, keys: u32) -> v1::
         rejected: board.rejected,
         last_rejection: board.last_rejection.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
+}
+
+/// For each Cilium cluster the others that have a CA in common with it.
+fn shared_cas(peers: &[Snapshot]) -> BTreeMap<String, Vec<String>> {
+    let cilium = peers.iter().map(|known| &known.peer).filter(|peer| peer.cilium.is_some());
+    let bundles: Vec<(String, TrustBundle)> = cilium
+        .filter_map(|peer| {
+            let bundle = TrustBundle::from_pem(&peer.declaration.trust_bundle_pem).ok()?;
+            Some((peer.declaration.name.to_string(), bundle))
+        })
+        .collect();
+    let others = |name: &str, bundle: &TrustBundle| {
+        let shared = bundles.iter().filter(|(other, cas)| other != name && cas.shared_with(bundle).is_some());
+        shared.map(|(other, _)| other.clone()).collect()
+    };
+    bundles.iter().map(|(name, bundle)| (name.clone(), others(name, bundle))).collect()
 }
 
 fn peer_status(known: Snapshot, resources: Vec<v1::ResourceStatus>) -> v1::PeerStatus {
@@ -83,5 +105,7 @@ fn peer_status(known: Snapshot, resources: Vec<v1::ResourceStatus>) -> v1::PeerS
         pod_prefixes: declaration.pod_prefixes.iter().map(prefix_message).collect(),
         mirrored_revision: known.mirrored_revision,
         clock_offset_micros: known.clock_offset_micros,
+        is_cilium: known.peer.cilium.is_some(),
+        shares_ca_with: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::contract::validate::Rejection;
 use crate::mirror::{self, Watched};
+use crate::peer::AccessError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,6 +13,8 @@ pub enum Error {
     NoEndpoint,
     #[error("the peer's trust bundle cannot be used: connect again")]
     TrustBundle(#[source] certs::bundle::Error),
+    #[error("this replica has no way to call the Cilium cluster")]
+    Access(#[from] AccessError),
     #[error("cannot connect to {endpoint}: {reason}")]
     Connect { endpoint: String, reason: String },
     #[error("{endpoint} did not answer within {} ms when asked for {what}", limit.as_millis())]

@@ -1,11 +1,10 @@
 //! One connection to one endpoint of a peer's etcd API: TLS, paged reads, and the stream of watches.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use certs::client::tonic_config;
-use certs::{LiveLeaf, TrustBundle};
+use certs::{Leaf, TrustBundle};
 use etcd_client::{Client, ConnectOptions, GetOptions, KvClient, WatchClient, WatchOptions};
 use mesh_store::mvcc::KeyRange;
 
@@ -39,10 +38,12 @@ pub(super) struct Listing {
 }
 
 impl Link {
-    /// Prepares the connection; it is made by the first request, which is bounded by [`CONNECT`] and [`ANSWER`].
-    pub(super) async fn prepare(peer: &PeerRecord, endpoint: &str, leaf: &Arc<LiveLeaf>) -> Result<Self, Error> {
-        let bundle = TrustBundle::from_pem(&peer.declaration.trust_bundle_pem).map_err(Error::TrustBundle)?;
-        let tls = tonic_config(&bundle, &leaf.get(), &peer.declaration.server_name());
+    /// Prepares the connection to the peer's `n`th endpoint, with the CAs and the leaf for it; it is made by the first
+    /// request, which is bounded by [`CONNECT`] and [`ANSWER`].
+    pub(super) async fn prepare(peer: &PeerRecord, n: usize, trust: (&TrustBundle, &Leaf)) -> Result<Self, Error> {
+        let (bundle, leaf) = trust;
+        let endpoint = peer.declaration.etcd_endpoints.get(n).ok_or(Error::NoEndpoint)?;
+        let tls = tonic_config(bundle, leaf, &peer.server_name(n));
         // A real etcd answers pings closer than 5 s with GOAWAY; Cilium's heartbeat tells such a peer from Isthmus.
         let ping = (peer.heartbeat_interval() / 4).clamp(Duration::from_secs(1), Duration::from_secs(10));
         let options = ConnectOptions::new()
@@ -52,9 +53,9 @@ impl Link {
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
         let client = Client::connect([format!("https://{endpoint}")], Some(options)).await;
-        let client = client.map_err(|e| Error::Connect { endpoint: endpoint.to_owned(), reason: reason(&e) })?;
+        let client = client.map_err(|e| Error::Connect { endpoint: endpoint.clone(), reason: reason(&e) })?;
         Ok(Self {
-            endpoint: endpoint.to_owned(),
+            endpoint: endpoint.clone(),
             kv: client.kv_client().max_decoding_message_size(MAX_MESSAGE),
             watch: client.watch_client().max_decoding_message_size(MAX_MESSAGE),
         })

@@ -109,7 +109,7 @@ impl AdminApi {
     }
 
     /// Where the records cannot be read now, the task that follows them does it as soon as they can.
-    async fn refresh_trust(&self) -> Vec<ClusterName> {
+    pub(super) async fn refresh_trust(&self) -> Vec<ClusterName> {
         let refreshed = trust::refresh(&*self.store, &self.authorities).await;
         refreshed.unwrap_or_else(|error| {
             tracing::warn!(error = %ErrorChain(&error), "trust in peers follows a little later");
@@ -118,7 +118,7 @@ impl AdminApi {
     }
 }
 
-fn cluster_name(name: &str) -> Result<ClusterName, Status> {
+pub(super) fn cluster_name(name: &str) -> Result<ClusterName, Status> {
     ClusterName::new(name).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 

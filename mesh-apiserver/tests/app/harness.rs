@@ -175,7 +175,7 @@ async fn admin_channel(path: PathBuf) -> Option<Channel> {
     channel.ok()
 }
 
-async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) -> App {
+pub(crate) async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) -> App {
     let program = std::iter::once("mesh-apiserver".to_owned());
     let name_of = |flag: &str| flag.split('=').next().map(str::to_owned);
     let mut usual = flags(name, id, dir);

@@ -5,6 +5,7 @@
 mod agents;
 mod auth;
 mod cilium_client;
+mod cilium_cluster;
 mod etcd;
 mod etcdctl;
 mod external;

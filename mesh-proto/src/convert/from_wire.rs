@@ -83,6 +83,11 @@ impl TryFrom<i32> for WireEncryption {
 
 struct WireEncryption(Encryption);
 
+/// How packets are protected, by its number on the wire.
+pub fn encryption(value: i32) -> Result<Encryption, Error> {
+    WireEncryption::try_from(value).map(|wire| wire.0)
+}
+
 impl TryFrom<v1::Node> for Node {
     type Error = Error;
     fn try_from(n: v1::Node) -> Result<Self, Error> {

@@ -1,8 +1,10 @@
 //! `meshctl connect A B`: compare both declarations, a token from B, redeemed at A, then wait until both are live.
 //!
 //! Nothing is changed before the comparison is clean; repeating it changes nothing. The token goes from one call to the
-//! next in memory. With `--token-file` only A is asked, and the token comes from B's people.
+//! next in memory. With `--token-file` only A is asked, and the token comes from B's people; with `--cilium` as well, and
+//! what it should know of the Cilium cluster comes from a file.
 
+mod cilium;
 mod compare;
 mod steps;
 
@@ -43,10 +45,13 @@ struct Side {
 }
 
 pub(crate) async fn run(run: &Run, args: &Connect) -> Result<Exit, Failure> {
-    match (&args.b, &args.token_file) {
-        (Some(b), _) => pair(run, args, b).await,
-        (None, Some(file)) => with_token(run, args, file).await,
-        (None, None) => Err(Failure::said(Exit::Usage, "connect", "neither a second context nor --token-file")),
+    match (&args.b, &args.token_file, &args.cilium) {
+        (Some(b), ..) => pair(run, args, b).await,
+        (None, Some(file), _) => with_token(run, args, file).await,
+        (None, None, Some(file)) => with_cilium(run, args, file).await,
+        (None, None, None) => {
+            Err(Failure::said(Exit::Usage, "connect", "neither a second context nor --token-file nor --cilium"))
+        }
     }
 }
 
@@ -92,6 +97,21 @@ async fn with_token(run: &Run, args: &Connect, file: &Path) -> Result<Exit, Fail
         .run("redeem the token at the cluster that made it", async {
             let result = admin.api.connect_peer(v1::ConnectPeerRequest { token }).await;
             admin.answer("ConnectPeer", result)
+        })
+        .await?;
+    let ends = [(admin, answer.peer_name)];
+    let sides = steps.run("wait until this side is live", wait(run, args, &ends)).await?;
+    finish(run, answer.already_connected, sides)
+}
+
+async fn with_cilium(run: &Run, args: &Connect, file: &Path) -> Result<Exit, Failure> {
+    let request = cilium::read(file)?;
+    let mut steps = Steps::new(2);
+    let mut admin = Admin::connect(run.context(&args.a)?, run.timeout).await?;
+    let answer = steps
+        .run("compare, and ask the Cilium cluster who it is", async {
+            let result = admin.api.connect_cilium(request).await;
+            admin.answer("ConnectCilium", result)
         })
         .await?;
     let ends = [(admin, answer.peer_name)];

@@ -34,6 +34,11 @@ pub(crate) struct Peer {
     pub(crate) relists: u64,
     pub(crate) clock_offset_micros: i64,
     pub(crate) resources: Vec<Resource>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_cilium: bool,
+    /// Other Cilium clusters whose callers may be its own: they have a CA in common.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) shares_ca_with: Vec<String>,
 }
 
 /// One mirrored kind.
@@ -68,6 +73,8 @@ impl Peer {
             reconnects: peer.reconnects,
             relists: peer.relists,
             clock_offset_micros: peer.clock_offset_micros,
+            is_cilium: peer.is_cilium,
+            shares_ca_with: peer.shares_ca_with,
             resources: peer
                 .resources
                 .into_iter()
@@ -123,7 +130,7 @@ pub(crate) fn table(peers: &[Peer], now: Timestamp, colour: bool) -> String {
     for peer in peers {
         table.row([
             peer.context.as_str().into(),
-            peer.name.as_str().into(),
+            if peer.is_cilium { format!("{} (Cilium)", peer.name) } else { peer.name.clone() }.into(),
             peer.id.to_string().into(),
             peer.state_cell(),
             age::since(now, peer.since).into(),
@@ -153,6 +160,14 @@ pub(crate) async fn run(run: &Run) -> Result<Exit, Failure> {
         .collect();
     if peers.is_empty() && exit == Exit::Ok {
         output::note("no cluster is joined; `meshctl connect A B` joins two");
+    }
+    for peer in peers.iter().filter(|peer| !peer.shares_ca_with.is_empty()) {
+        output::note(format!(
+            "note: {} has a CA in common with {}: callers that say \"remote\" may be either, and read what is exported to \
+             everyone",
+            peer.name,
+            peer.shares_ca_with.join(", ")
+        ));
     }
     run.output.data(&peers, |peers, colour| table(peers, Timestamp::now(), colour))?;
     Ok(exit)

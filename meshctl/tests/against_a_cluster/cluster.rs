@@ -192,6 +192,24 @@ impl Admin for Server {
         Ok(Response::new(v1::ConnectPeerResponse { peer_name, peer_id, already_connected: known.is_some() }))
     }
 
+    async fn connect_cilium(&self, request: Request<v1::ConnectCiliumRequest>) -> Answer<v1::ConnectPeerResponse> {
+        let said = request.into_inner();
+        if said.cert_file.is_empty() {
+            return Err(Status::invalid_argument("cert-file \"\" is not an absolute path"));
+        }
+        let peer = v1::PeerStatus {
+            name: said.name.clone(),
+            id: said.id,
+            state: "Live".to_owned(),
+            is_cilium: true,
+            endpoints: said.endpoints.into_iter().map(|endpoint| endpoint.address).collect(),
+            ..v1::PeerStatus::default()
+        };
+        let known = self.0.inner.lock().peers.insert(said.name.clone(), peer);
+        let (peer_name, peer_id) = (said.name, said.id);
+        Ok(Response::new(v1::ConnectPeerResponse { peer_name, peer_id, already_connected: known.is_some() }))
+    }
+
     async fn disconnect_peer(&self, request: Request<v1::DisconnectPeerRequest>) -> Answer<v1::DisconnectPeerResponse> {
         let was_connected = self.0.inner.lock().peers.remove(&request.get_ref().peer_name).is_some();
         Ok(Response::new(v1::DisconnectPeerResponse { was_connected }))

@@ -48,6 +48,7 @@ struct Member {
     /// `address:port` where `/health` is answered without TLS.
     health: String,
     log: PathBuf,
+    data: PathBuf,
     child: Option<Child>,
 }
 
@@ -77,10 +78,11 @@ impl Cluster {
         for n in 0..count {
             let client_url = format!("{scheme}://127.0.0.1:{}", ports[n * 3]);
             let health = format!("127.0.0.1:{}", ports[n * 3 + 2]);
+            let data = cluster.folder.path().join(format!("m{n}"));
             let mut command = Command::new(&peer.etcd);
             command
                 .args(["--name", &format!("m{n}"), "--logger", "zap", "--log-level", "warn", "--data-dir"])
-                .arg(cluster.folder.path().join(format!("m{n}")))
+                .arg(&data)
                 .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
                 .args(["--listen-peer-urls", &peer_url(n), "--initial-advertise-peer-urls", &peer_url(n)])
                 .args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"])
@@ -93,7 +95,7 @@ impl Cluster {
                 command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
             }
             let log = cluster.folder.path().join(format!("m{n}.log"));
-            cluster.members.push(Member { command, client_url, health, log, child: None });
+            cluster.members.push(Member { command, client_url, health, log, data, child: None });
         }
         for member in &mut cluster.members {
             member.spawn()?;
@@ -120,6 +122,18 @@ impl Cluster {
         member.end()?;
         member.spawn()?;
         member.wait_until_healthy()
+    }
+
+    /// Puts an empty store of another cluster at the same address, as each start of a pod of Cilium's does. `token` is
+    /// what etcd makes the cluster's number of; for a cluster of one member.
+    pub fn replace(&mut self, token: &str) -> Result<()> {
+        for member in &mut self.members {
+            member.end()?;
+            fs::remove_dir_all(&member.data).context("empty a member's folder")?;
+            member.command.args(["--initial-cluster-token", token]);
+            member.spawn()?;
+        }
+        self.members.iter_mut().try_for_each(Member::wait_until_healthy)
     }
 }
 
