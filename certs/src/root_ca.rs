@@ -200,9 +200,17 @@ impl RootCa {
 
     /// Signs the request of a node's agent. Its name is `agent-<node>` whatever the request says. PEM, the leaf only.
     pub fn sign_agent(&self, csr_pem: &str, node: &NodeName, validity: Validity) -> Result<String, Error> {
+        self.sign_request(csr_pem, &issue::Kind::Agent(node), validity)
+    }
+
+    /// Signs the request of Cilium's agents. Their name is `local-<this cluster>` whatever the request says. PEM.
+    pub fn sign_local(&self, csr_pem: &str, validity: Validity) -> Result<String, Error> {
+        self.sign_request(csr_pem, &issue::Kind::Local, validity)
+    }
+
+    fn sign_request(&self, csr_pem: &str, kind: &issue::Kind<'_>, validity: Validity) -> Result<String, Error> {
         let key = csr::public_key(csr_pem)?;
-        let kind = issue::Kind::Agent(node);
-        let certificate = self.sign(&kind, &key, validity)?;
+        let certificate = self.sign(kind, &key, validity)?;
         Ok(pem::encode_certificates([certificate.as_ref()]))
     }
 }

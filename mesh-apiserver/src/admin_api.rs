@@ -158,6 +158,14 @@ impl Admin for AdminApi {
         self.join_cilium(request.into_inner()).await.map(Response::new)
     }
 
+    async fn issue_local(
+        &self,
+        request: Request<v1::IssueLocalRequest>,
+    ) -> Result<Response<v1::IssueLocalResponse>, Status> {
+        self.admit(&request)?;
+        self.local_certificate(&request.into_inner().csr_pem).map(Response::new)
+    }
+
     async fn disconnect_peer(
         &self,
         request: Request<v1::DisconnectPeerRequest>,

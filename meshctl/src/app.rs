@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::args::store::{Check, Members, Snapshot, Store};
-use crate::args::{Args, Bpf, Peers, PeersAction, Token, Verb};
+use crate::args::{Args, Bpf, Cilium, Peers, PeersAction, Token, Verb};
 use crate::config::{Config, Context};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -99,6 +99,7 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
             Verb::Token(Token::Create(create)) => verb::token::create(run, &create).await,
             Verb::Token(Token::List) => verb::token::list(run).await,
             Verb::Token(Token::Revoke(token)) => verb::token::revoke(run, &token.id).await,
+            Verb::Cilium(Cilium::Config(config)) => verb::cilium::config(run, &config).await,
             Verb::Store(store) => match store {
                 Store::Status => verb::store::status::run(run).await,
                 Store::Members(Members { change: None }) => verb::store::members::run(run).await,

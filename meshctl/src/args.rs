@@ -54,6 +54,9 @@ pub(crate) enum Verb {
     /// Tokens that let a cluster join or a node enrol
     #[command(subcommand)]
     Token(Token),
+    /// Files for Cilium's own agents
+    #[command(subcommand)]
+    Cilium(Cilium),
     /// The store of a cluster: its replicas, its files
     #[command(subcommand)]
     Store(store::Store),
@@ -80,6 +83,33 @@ pub(crate) struct Connect {
     /// Seconds to wait until both sides, or with a file this one, are live; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub(crate) wait: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cilium {
+    /// Write what Cilium reads from /var/lib/cilium/clustermesh: clusters to follow, where, and by which certificate
+    Config(CiliumConfig),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CiliumConfig {
+    /// Whose agents will read it
+    #[arg(long = "for", value_enum)]
+    pub(crate) reader: Reader,
+    /// Folder to write into; files that are there and still right stay untouched
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Where the folder will be mounted at Cilium's agents: the paths in the files
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cilium/clustermesh")]
+    pub(crate) mounted_at: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reader {
+    /// Cilium of this cluster, which reads from here what is mirrored of every peer, as from its KVStoreMesh
+    Local,
+    /// Cilium of another cluster, which joins this one with a certificate of its own
+    Remote,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -225,6 +225,44 @@ fn a_cilium_cluster_is_joined_by_a_file_and_what_is_wrong_in_it_is_named() {
 }
 
 #[test]
+fn ciliums_folder_has_a_file_for_each_peer_and_keeps_its_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (a, b) = (Cluster::start("a", 1), Cluster::start("b", 2));
+    a.can_reach(&b);
+    let mesh = Mesh::new(&[&a, &b]);
+    assert_eq!(mesh.run(&["connect", "a", "b"]).code, 0);
+    let folder = mesh.folder.path().join("clustermesh");
+    let out = folder.display().to_string();
+    let write = || mesh.run(&["cilium", "config", "-c", "a", "--for", "local", "--out", &out, "-o", "json"]);
+    let done = |run: &Run, file: &str| {
+        let files = run.json()["files"].as_array().unwrap().clone();
+        files.iter().find(|f| f["file"] == file).map(|f| f["done"].as_str().unwrap().to_owned())
+    };
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+
+    let first = write();
+    assert_eq!((first.code, done(&first, "b").as_deref()), (0, Some("written")), "{}", first.stderr);
+    let (text, key) = (read("b"), read("local-etcd-client.key"));
+    assert!(text.contains("key-file: /var/lib/cilium/clustermesh/local-etcd-client.key\n"), "{text}");
+    assert!(text.contains("- https://a.mesh.cilium.io:2379\n"), "{text}");
+    let mode = |file: &str| std::fs::metadata(folder.join(file)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("local-etcd-client.key"), mode("b")), (0o600, 0o644));
+    assert!(!first.stdout.contains("PRIVATE") && !first.stderr.contains("PRIVATE"));
+
+    let second = write();
+    assert_eq!(done(&second, "b").as_deref(), Some("unchanged"), "Cilium would take a new file for a change");
+    assert_eq!(read("local-etcd-client.key"), key);
+    assert_eq!(mesh.run(&["disconnect", "a", "b"]).code, 0);
+    let third = write();
+    assert_eq!(done(&third, "b").as_deref(), Some("removed"));
+    assert!(!folder.join("b").exists());
+
+    let remote = mesh.run(&["cilium", "config", "-c", "a", "--for", "remote", "--out", &out]);
+    assert_eq!(remote.code, 0, "{}", remote.stderr);
+    assert!(read("a").contains("cert-file: /var/lib/cilium/clustermesh/common-etcd-client.crt\n"));
+}
+
+#[test]
 fn a_refused_call_says_who_refused_what() {
     let a = Cluster::start("cluster-a", 1);
     let mesh = Mesh::new(&[&a]);

@@ -1,7 +1,9 @@
-//! A Cilium cluster as a peer: the request of its people as the words of federation, and refusals that say what to do.
+//! Cilium beside the mesh: a Cilium cluster as a peer (the request of its people as the words of federation), and the
+//! certificate by which Cilium's agents of the own cluster read what is mirrored here.
 
 use std::path::PathBuf;
 
+use certs::Validity;
 use federation::join::{CiliumError, join_cilium};
 use federation::peer::{CiliumAccess, CiliumEndpoint, Declaration};
 use mesh_proto::convert::encryption;
@@ -33,6 +35,18 @@ impl AdminApi {
             peer_name: peer.name.to_string(),
             peer_id: peer.id.get(),
             already_connected: joined.already,
+        })
+    }
+
+    pub(super) fn local_certificate(&self, csr_pem: &str) -> Result<v1::IssueLocalResponse, Status> {
+        let validity = Validity::lasting(Validity::LEAF);
+        let certificate_pem = self.ca.sign_local(csr_pem, validity).map_err(|error| bad(&error))?;
+        tracing::info!(name = format!("local-{}", self.cluster), until = %validity.not_after, "certificate issued");
+        let expires = u64::try_from(validity.not_after.as_nanosecond()).unwrap_or_default();
+        Ok(v1::IssueLocalResponse {
+            certificate_pem,
+            trust_bundle_pem: self.authorities.own_bundle().pem(),
+            expires_unix_nanos: expires,
         })
     }
 }

@@ -7,6 +7,7 @@
 mod changes;
 mod checklist;
 mod history;
+mod local;
 mod peer;
 mod refusals;
 mod relay;

@@ -136,6 +136,7 @@ impl Admin for Server {
             id: self.0.id,
             uuid: format!("uuid-of-{}", self.0.name),
             pod_prefixes: vec![self.0.inner.lock().pods.clone()],
+            etcd_endpoints: vec!["10.0.0.1:2379".to_owned()],
             ..Default::default()
         }))
     }
@@ -208,6 +209,18 @@ impl Admin for Server {
         let known = self.0.inner.lock().peers.insert(said.name.clone(), peer);
         let (peer_name, peer_id) = (said.name, said.id);
         Ok(Response::new(v1::ConnectPeerResponse { peer_name, peer_id, already_connected: known.is_some() }))
+    }
+
+    async fn issue_local(&self, request: Request<v1::IssueLocalRequest>) -> Answer<v1::IssueLocalResponse> {
+        let cluster = mesh_types::ClusterName::new(self.0.name.as_str()).unwrap();
+        let ca = certs::RootCa::generate(&cluster).unwrap();
+        let validity = certs::Validity::lasting(std::time::Duration::from_hours(24));
+        let certificate_pem = ca
+            .sign_local(&request.get_ref().csr_pem, validity)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let expires_unix_nanos = u64::try_from(validity.not_after.as_nanosecond()).unwrap();
+        let trust_bundle_pem = ca.bundle().pem();
+        Ok(Response::new(v1::IssueLocalResponse { certificate_pem, trust_bundle_pem, expires_unix_nanos }))
     }
 
     async fn disconnect_peer(&self, request: Request<v1::DisconnectPeerRequest>) -> Answer<v1::DisconnectPeerResponse> {
