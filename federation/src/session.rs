@@ -60,7 +60,8 @@ impl Session {
         let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), peer.declaration.id).await?;
         let record = mirror.record();
         if record.is_resumable() {
-            board.restored(record.withdrawn_since_unix_nanos, record.newest_revision());
+            let synced = Resource::ALL.into_iter().filter(|resource| record.is_synced(*resource));
+            board.restored(record.withdrawn_since_unix_nanos, record.newest_revision(), synced);
         }
         let rules = peer.declaration.rules();
         let Shared { leaf, liveness, metrics, .. } = shared;

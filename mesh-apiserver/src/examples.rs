@@ -132,7 +132,7 @@ pub(crate) fn mirrored(cluster: &mut Cluster) -> Vec<(Bytes, Option<Bytes>)> {
     let mut out = Vec::new();
     for (key, value) in cluster.commit() {
         let key = std::str::from_utf8(&key).unwrap();
-        for resource in Resource::MIRRORED {
+        for resource in Resource::ALL {
             if let Some(rest) = key.strip_prefix(&Layout::State.prefix(resource, peer)) {
                 let key = format!("{}{rest}", Layout::Cache.prefix(resource, peer));
                 out.push((key.into(), value.clone()));

@@ -6,7 +6,7 @@
 //!  Node -- + --------------+ --> Node
 //!  agent's Registration ---+
 //!  Service ------ + -----------> LocalService, Service (when global and shared)
-//!  EndpointSlice -+ -----------> LocalBackend
+//!  EndpointSlice -+ -----------> LocalBackend, EndpointSlice (of a Service that is global and shared)
 //! ```
 //! An object that changes makes exactly the keys that depend on it be worked out again; only those that differ come out.
 
@@ -87,11 +87,14 @@ impl Index {
             Object::Service(service) => {
                 let name = self.services.apply(service);
                 self.refresh_service(&name);
+                self.refresh_slices(&name);
             }
             Object::EndpointSlice(slice) => {
+                let key = ObjectKey::new(Kind::EndpointSlice, &slice.metadata);
                 for name in self.endpoints.apply(slice) {
                     self.refresh_service(&name);
                 }
+                self.refresh_slice(&key);
             }
         }
         self.desired.take_changes()
@@ -116,11 +119,13 @@ impl Index {
                 let name = ServiceName::new(key.namespace.clone(), key.name.clone());
                 self.services.delete(&name);
                 self.refresh_service(&name);
+                self.refresh_slices(&name);
             }
             Kind::EndpointSlice => {
                 if let Some(name) = self.endpoints.delete(key) {
                     self.refresh_service(&name);
                 }
+                self.refresh_slice(key);
             }
         }
         self.desired.take_changes()
@@ -182,6 +187,24 @@ impl Index {
         });
         self.desired.set(Key::Service(name.clone()), exported);
         self.desired.set_backends(name, merged);
+    }
+
+    /// All slices of a Service, which may have begun or ceased to be exported.
+    fn refresh_slices(&mut self, name: &ServiceName) {
+        let keys: Vec<ObjectKey> =
+            self.endpoints.slices(name).map(|slice| ObjectKey::new(Kind::EndpointSlice, &slice.metadata)).collect();
+        for key in keys {
+            self.refresh_slice(&key);
+        }
+    }
+
+    fn refresh_slice(&mut self, key: &ObjectKey) {
+        let Settings { cluster, cluster_id, .. } = &self.settings;
+        let is_shared = |name: &ServiceName| self.services.declared(name, cluster).is_some_and(|s| s.shared);
+        let slice = self.endpoints.slice(key).filter(|slice| slice.service().is_some_and(|name| is_shared(&name)));
+        let value = slice.and_then(|slice| slice.exported(cluster, *cluster_id));
+        let named = Key::EndpointSlice { namespace: key.namespace.clone(), slice: key.name.clone() };
+        self.desired.set(named, value.map(|v| Value::EndpointSlice(Box::new(v))));
     }
 }
 

@@ -17,6 +17,7 @@ pub mod feed;
 mod load;
 mod ring;
 pub mod services;
+mod slices;
 mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use mesh_types::view::{Key, Object, ServiceBackend};
 pub use decode::Error;
 use decode::Fact;
 pub use feed::{Feed, Handle};
+use slices::Slices;
 pub use subscription::Subscription;
 
 /// # Invariants
@@ -41,6 +43,8 @@ pub struct View {
     facts: BTreeMap<Key, Object>,
     withdrawn: BTreeSet<ClusterName>,
     clocks: BTreeMap<ClusterName, u64>,
+    /// What the peers say of their backends, of which `facts` has what counts.
+    slices: Slices,
 }
 
 /// What one batch of events did.
@@ -63,7 +67,7 @@ impl Change {
 impl View {
     pub fn new(own: ClusterName) -> Self {
         let (facts, withdrawn, clocks) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { own, facts, withdrawn, clocks }
+        Self { own, facts, withdrawn, clocks, slices: Slices::default() }
     }
 
     pub fn own(&self) -> &ClusterName {
@@ -94,21 +98,21 @@ impl View {
                 None => {}
                 Some(Fact::Object(key, object)) => self.set(key, object.map(|o| *o), &mut touched),
                 Some(Fact::RemoteService { cluster, name, value }) => {
-                    let first =
-                        Key::Backend { cluster: cluster.clone(), service: name.clone(), address: decode::FIRST };
-                    let last = Key::Backend { cluster: cluster.clone(), service: name.clone(), address: decode::LAST };
-                    let known: Vec<Key> = self.facts.range(first..=last).map(|(key, _)| key.clone()).collect();
-                    let (service, backends) = value.map_or((None, Vec::new()), |v| (Some(v.0), v.1));
-                    let mut backends: BTreeMap<Key, Object> =
-                        backends.into_iter().map(Object::Backend).map(|o| (o.key(), o)).collect();
-                    self.set(Key::Service { cluster, service: name }, service.map(Object::Service), &mut touched);
-                    for key in known {
-                        let backend = backends.remove(&key);
-                        self.set(key, backend, &mut touched);
-                    }
-                    for (key, backend) in backends {
-                        self.set(key, Some(backend), &mut touched);
-                    }
+                    let (service, backends) = value.unzip();
+                    let backends = backends.map(by_address);
+                    let changed = self.slices.set_legacy(&cluster, name.clone(), backends);
+                    let key = Key::Service { cluster: cluster.clone(), service: name };
+                    self.set(key, service.map(Object::Service), &mut touched);
+                    self.set_backends(&cluster, changed, &mut touched);
+                }
+                Some(Fact::RemoteSlice { cluster, slice, value }) => {
+                    let value = value.map(|(service, backends)| (service, by_address(backends)));
+                    let changed = self.slices.set_slice(&cluster, &slice, value);
+                    self.set_backends(&cluster, changed, &mut touched);
+                }
+                Some(Fact::SlicesComplete { cluster, is_complete }) => {
+                    let changed = self.slices.set_complete(&cluster, is_complete);
+                    self.set_backends(&cluster, changed, &mut touched);
                 }
                 Some(Fact::Mirror { cluster, is_withdrawn, clock }) => {
                     self.withdraw(&cluster, is_withdrawn, &mut touched);
@@ -164,6 +168,19 @@ impl View {
         touched.entry(key).or_insert(visible_before);
     }
 
+    /// Takes over what counts of a peer's backends now.
+    fn set_backends(
+        &mut self,
+        cluster: &ClusterName,
+        changed: slices::Touched,
+        touched: &mut BTreeMap<Key, Option<Object>>,
+    ) {
+        for (service, address) in changed {
+            let backend = self.slices.backend(cluster, &service, address).map(Object::Backend);
+            self.set(Key::Backend { cluster: cluster.clone(), service, address }, backend, touched);
+        }
+    }
+
     fn withdraw(&mut self, cluster: &ClusterName, withdrawn: bool, touched: &mut BTreeMap<Key, Option<Object>>) {
         if self.withdrawn.contains(cluster) == withdrawn {
             return;
@@ -216,6 +233,10 @@ impl View {
             })
         })
     }
+}
+
+fn by_address(backends: Vec<ServiceBackend>) -> slices::Backends {
+    backends.into_iter().map(|backend| (backend.address, backend)).collect()
 }
 
 #[cfg(test)]

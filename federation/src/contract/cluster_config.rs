@@ -57,6 +57,11 @@ impl Capabilities {
             Resource::ServiceExports => self.service_exports_enabled.is_some(),
         }
     }
+
+    /// The kinds that it writes, in the order of [`Resource::ALL`].
+    pub fn exported(&self) -> impl Iterator<Item = Resource> + '_ {
+        Resource::ALL.into_iter().filter(|resource| self.exports(*resource))
+    }
 }
 
 impl ClusterConfig {
@@ -67,6 +72,7 @@ impl ClusterConfig {
             capabilities: Capabilities {
                 synced_canaries: true,
                 max_connected_clusters: layout.max_clusters(),
+                endpoint_slices_export_mode: SERVICES_AND_ENDPOINT_SLICES.to_owned(),
                 ..Capabilities::default()
             },
         }
@@ -103,9 +109,12 @@ mod tests {
     #[test]
     fn the_own_configuration_is_ciliums_text() {
         let own = ClusterConfig::own(ClusterId::new(7).unwrap(), IdentityLayout::Clusters255);
-        let text = br#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255}}"#;
-        assert_eq!(String::from_utf8(own.encode()).unwrap(), String::from_utf8_lossy(text));
-        let cached = br#"{"id":7,"capabilities":{"syncedCanaries":true,"cached":true,"maxConnectedClusters":255}}"#;
+        let text = concat!(
+            r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"#,
+            r#""endpointSlicesExportMode":"services-and-endpointslices"}}"#
+        );
+        assert_eq!(String::from_utf8(own.encode()).unwrap(), text);
+        let cached = text.replace(r#"true,"max"#, r#"true,"cached":true,"max"#).into_bytes();
         assert_eq!(own.into_cached().encode(), cached);
     }
 

@@ -51,9 +51,6 @@ impl Resource {
     pub const ALL: [Self; 6] =
         [Self::Identities, Self::Nodes, Self::Ip, Self::Services, Self::ServiceExports, Self::EndpointSlices];
 
-    /// What this version exports and mirrors.
-    pub const MIRRORED: [Self; 4] = [Self::Identities, Self::Nodes, Self::Ip, Self::Services];
-
     /// Its segment in keys; also its name towards people.
     pub const fn name(self) -> &'static str {
         match self {
@@ -159,6 +156,12 @@ pub fn own_node(node: &NodeName) -> String {
     format!("{NODES}{node}")
 }
 
+/// The cluster whose canary for endpoint slices under `cache/` this key is: all of its slices are mirrored.
+pub fn cached_slices_canary(key: &str) -> Option<ClusterName> {
+    let cluster = key.strip_prefix(SYNCED)?.strip_suffix("/cilium/cache/endpointslices/v1")?;
+    ClusterName::new(cluster).ok()
+}
+
 /// A key under `cilium/cache/`, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheKey<'a> {
@@ -228,5 +231,10 @@ mod tests {
         for other in ["cilium/state/nodes/v1/east/n", "cilium/cache/nodes/v1/east/", "cilium/cache/pods/v1/east/p"] {
             assert_eq!(CacheKey::parse(other), None, "{other}");
         }
+        let east = ClusterName::new("east").unwrap();
+        let canary = |layout: Layout, resource| cached_slices_canary(&layout.canary(resource, &east));
+        assert_eq!(canary(Layout::Cache, Resource::EndpointSlices), Some(east.clone()));
+        assert_eq!(canary(Layout::State, Resource::EndpointSlices), None);
+        assert_eq!(canary(Layout::Cache, Resource::Services), None);
     }
 }

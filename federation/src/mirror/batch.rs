@@ -13,8 +13,8 @@ use crate::contract::{Layout, Resource};
 /// the resume point can never run ahead of the facts.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Before the facts: the configuration's copy.
-    first: BTreeMap<String, Bytes>,
+    /// Before the facts: the configuration's copy, and canaries of what is going (`None` deletes).
+    first: BTreeMap<String, Option<Bytes>>,
     /// `None` deletes.
     facts: BTreeMap<(Resource, String), Option<Bytes>>,
     /// After the facts: canaries.
@@ -56,7 +56,12 @@ impl Batch {
     }
 
     pub fn put_first(&mut self, key: String, value: impl Into<Bytes>) {
-        self.first.insert(key, value.into());
+        self.first.insert(key, Some(value.into()));
+    }
+
+    /// A canary that must not be seen beside the facts any more.
+    pub fn delete_first(&mut self, key: String) {
+        self.first.insert(key, None);
     }
 
     pub fn put_last(&mut self, key: String, value: impl Into<Bytes>) {
@@ -87,7 +92,11 @@ impl Batch {
     /// Puts by kind, then deletes by kind backwards, so that nothing visible refers to what is not there.
     pub(super) fn into_ops(self) -> Vec<TxnOp> {
         let put = |(key, value): (String, Bytes)| TxnOp::Put(PutRequest::new(key, value));
-        let mut ops: Vec<TxnOp> = self.first.into_iter().map(put).collect();
+        let either = |(key, value): (String, Option<Bytes>)| match value {
+            Some(value) => put((key, value)),
+            None => TxnOp::DeleteRange(DeleteRangeRequest::key(key)),
+        };
+        let mut ops: Vec<TxnOp> = self.first.into_iter().map(either).collect();
         let mut deletes = Vec::new();
         for ((_, key), value) in self.facts {
             match value {

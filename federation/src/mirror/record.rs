@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Resource;
+use crate::contract::cluster_config::Capabilities;
 
 /// `isthmus/v1/mirror/<cluster>`, JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub enum Watched {
 }
 
 impl Watched {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Config,
         Self::Canaries,
         Self::Heartbeat,
@@ -46,6 +47,8 @@ impl Watched {
         Self::Resource(Resource::Nodes),
         Self::Resource(Resource::Ip),
         Self::Resource(Resource::Services),
+        Self::Resource(Resource::ServiceExports),
+        Self::Resource(Resource::EndpointSlices),
         Self::Export,
     ];
 
@@ -62,6 +65,22 @@ impl Watched {
     /// A peer that is not Isthmus does not have it.
     pub const fn is_optional(self) -> bool {
         matches!(self, Self::Export)
+    }
+
+    /// Whether a peer that can do this is watched for it.
+    pub fn is_wanted(self, capabilities: &Capabilities) -> bool {
+        match self {
+            Self::Resource(resource) => capabilities.exports(resource),
+            other => !other.is_optional(),
+        }
+    }
+
+    /// Every peer has it, whatever it can do.
+    const fn is_everywhere(self) -> bool {
+        !matches!(
+            self,
+            Self::Export | Self::Resource(Resource::Services | Resource::ServiceExports | Resource::EndpointSlices)
+        )
     }
 }
 
@@ -89,9 +108,11 @@ impl MirrorRecord {
         self.revision(Watched::Resource(resource)).is_some()
     }
 
-    /// Whether a session can go on from here without reading anything again.
+    /// Whether the peer has been mirrored: a session can go on from here.
     pub fn is_resumable(&self) -> bool {
-        self.source_cluster_id != 0 && Watched::ALL.into_iter().all(|w| w.is_optional() || self.revision(w).is_some())
+        let has_backends = self.is_synced(Resource::Services) || self.is_synced(Resource::EndpointSlices);
+        let is_everywhere = Watched::ALL.into_iter().filter(|watched| watched.is_everywhere());
+        self.source_cluster_id != 0 && has_backends && is_everywhere.into_iter().all(|w| self.revision(w).is_some())
     }
 
     /// The newest revision of the peer's store that something was mirrored from.
@@ -113,7 +134,8 @@ mod tests {
     #[test]
     fn a_session_resumes_only_when_every_watch_has_a_revision() {
         let mut record = MirrorRecord { source_cluster_id: 9, ..MirrorRecord::default() };
-        for watched in Watched::ALL.into_iter().filter(|w| !w.is_optional()) {
+        let services = Watched::Resource(Resource::Services);
+        for watched in Watched::ALL.into_iter().filter(|w| w.is_everywhere() || *w == services) {
             assert!(!record.is_resumable());
             record.advance(watched, 5);
         }
@@ -121,6 +143,11 @@ mod tests {
         record.advance(Watched::Config, 4);
         assert_eq!(record.revision(Watched::Config), Some(5), "never back");
         assert_eq!(MirrorRecord::decode(&record.encode()).unwrap(), record);
+        let in_slices = Watched::Resource(Resource::EndpointSlices);
+        record.revisions.remove(services.name());
+        assert!(!record.is_resumable());
+        record.advance(in_slices, 5);
+        assert!(record.is_resumable(), "backends in slices alone");
         record.source_cluster_id = 0;
         assert!(!record.is_resumable());
     }

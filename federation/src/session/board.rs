@@ -65,7 +65,7 @@ impl Board {
             signs,
             reason: "starting".to_owned(),
             last_heartbeat_unix_nanos: 0,
-            resources: Resource::MIRRORED.into_iter().map(|r| (r, ResourceBoard::default())).collect(),
+            resources: BTreeMap::new(),
             config_rejection: None,
             connections: 0,
             relists: 0,
@@ -121,7 +121,7 @@ impl Board {
     }
 
     /// The peer was mirrored before this process started.
-    pub(super) fn restored(&self, withdrawn_since: Option<u64>, revision: i64) {
+    pub(super) fn restored(&self, withdrawn_since: Option<u64>, revision: i64, synced: impl Iterator<Item = Resource>) {
         self.update(|known| {
             known.signs.has_data = true;
             known.mirrored_revision = revision;
@@ -130,8 +130,8 @@ impl Board {
                 known.standing =
                     Standing::new(State::Withdrawn, since, "withdrawn before the restart, not heard since");
             }
-            for resource in known.resources.values_mut() {
-                resource.is_synced = true;
+            for resource in synced {
+                known.resources.entry(resource).or_default().is_synced = true;
             }
         });
         self.nudge.notify_one();
@@ -161,6 +161,16 @@ impl Board {
             let entry = known.resources.entry(resource).or_default();
             entry.rejected += 1;
             entry.last_rejection = Some(rejection);
+        });
+    }
+
+    /// What the peer says that it exports.
+    pub(super) fn exported(&self, resources: &[Resource]) {
+        self.update(|known| {
+            known.resources.retain(|resource, _| resources.contains(resource));
+            for resource in resources {
+                known.resources.entry(*resource).or_default();
+            }
         });
     }
 

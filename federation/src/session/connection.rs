@@ -20,6 +20,7 @@ use super::Session;
 use super::error::Error;
 use super::link::{Link, Listing};
 use super::watches::{Change, Message, Update, Watches};
+use crate::contract::cluster_config::Capabilities;
 use crate::contract::{ClusterConfig, ExportClock, Layout, Resource, keys, stamp};
 use crate::mirror::{Batch, Watched};
 use crate::state::Phase;
@@ -125,8 +126,32 @@ impl<'a> Connection<'a> {
         if self.config.is_none() {
             mirror.forget(Watched::Config);
         }
-        if !Resource::MIRRORED.into_iter().all(|r| mirror.record().is_synced(r)) {
+        let exported = self.config.iter().flat_map(|config| config.capabilities.exported());
+        let exported: Vec<Resource> = exported.collect();
+        if !exported.iter().all(|r| mirror.record().is_synced(*r)) {
             mirror.forget(Watched::Canaries);
+        }
+        if self.config.is_some() {
+            self.session.board.exported(&exported);
+        }
+        Ok(())
+    }
+
+    /// What the peer once exported and does so no more is not its word any longer.
+    async fn drop_unexported(&mut self) -> Result<(), Error> {
+        let Some(config) = &self.config else { return Ok(()) };
+        let is_over = |r: &Resource| !config.capabilities.exports(*r) && self.session.mirror.record().is_synced(*r);
+        let over: Vec<Resource> = Resource::ALL.into_iter().filter(is_over).collect();
+        let peer = self.session.peer.declaration.name.clone();
+        for resource in over.into_iter().rev() {
+            tracing::info!(%peer, %resource, "exported no more: what was mirrored of it is removed");
+            self.flush().await?;
+            self.batch.delete_first(Layout::Cache.canary(resource, &peer));
+            for rest in self.session.mirror.mirrored(resource).await?.keys() {
+                self.batch.delete(&peer, resource, rest);
+            }
+            self.session.mirror.forget(Watched::Resource(resource));
+            self.flush().await?;
         }
         Ok(())
     }
@@ -171,9 +196,10 @@ impl<'a> Connection<'a> {
 
     /// Begins every resource that may be read now.
     async fn start_ready(&mut self) -> Result<(), Error> {
+        self.drop_unexported().await?;
         let Some(config) = &self.config else { return Ok(()) };
         let has_canaries = config.capabilities.synced_canaries;
-        for resource in Resource::MIRRORED {
+        for resource in config.capabilities.exported().collect::<Vec<_>>() {
             let canary = self.layout().canary(resource, &self.session.peer.declaration.name);
             let is_ready =
                 !has_canaries || self.canaries.contains(&canary) || self.session.mirror.record().is_synced(resource);
@@ -359,7 +385,7 @@ impl<'a> Connection<'a> {
         let config = checked.map_err(Error::Config)?;
         let layout = if config.capabilities.cached { Layout::Cache } else { Layout::State };
         if layout != self.layout() {
-            for resource in Resource::MIRRORED {
+            for resource in Resource::ALL {
                 self.session.mirror.forget(Watched::Resource(resource));
             }
             self.session.mirror.set_layout(layout);
@@ -369,7 +395,13 @@ impl<'a> Connection<'a> {
         }
         let copy = config.clone().into_cached().encode();
         self.batch.put_first(keys::cluster_config(&self.session.peer.declaration.name), copy);
+        let exported: Vec<Resource> = config.capabilities.exported().collect();
+        self.session.board.exported(&exported);
         self.config = Some(config);
+        let is_over = |w: &Watched| matches!(w, Watched::Resource(resource) if !exported.contains(resource));
+        if self.asked.iter().any(is_over) {
+            return Err(Error::Ended { reason: "the peer exports other kinds than before".to_owned() });
+        }
         Ok(())
     }
 
@@ -414,8 +446,10 @@ impl<'a> Connection<'a> {
     }
 
     fn show_phase(&self) {
+        let nothing = Capabilities::default();
+        let capabilities = self.config.as_ref().map_or(&nothing, |config| &config.capabilities);
         let missing = |set: &BTreeSet<Watched>| {
-            let missing = Watched::ALL.into_iter().filter(|w| !w.is_optional() && !set.contains(w));
+            let missing = Watched::ALL.into_iter().filter(|w| w.is_wanted(capabilities) && !set.contains(w));
             missing.map(Watched::name).collect::<Vec<_>>().join(", ")
         };
         let (phase, reason) = if !self.session.is_connected {

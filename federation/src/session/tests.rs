@@ -26,6 +26,10 @@ use crate::state::{Phase, State};
 mod source;
 mod wan;
 
+/// What an Isthmus cluster exports.
+const EXPORTED: [Resource; 5] =
+    [Resource::Identities, Resource::Nodes, Resource::Ip, Resource::Services, Resource::EndpointSlices];
+
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn hour() -> Validity {
@@ -173,7 +177,7 @@ fn facts(ips: u8) -> Vec<TxnOp> {
         put(Layout::State.identity(&b.name, SecurityIdentity(131_500)), identity::encode(&labels("cluster-b"))),
     ];
     facts.extend((1..=ips).map(ip));
-    facts.extend(Resource::MIRRORED.map(|r| put(Layout::State.canary(r, &b.name), "now")));
+    facts.extend(EXPORTED.map(|r| put(Layout::State.canary(r, &b.name), "now")));
     facts
 }
 
@@ -223,7 +227,7 @@ async fn a_peers_facts_are_mirrored_dated_and_followed_and_hostile_keys_are_left
     let config = ClusterConfig::decode(&config["cilium/cluster-config/cluster-b"]).unwrap();
     assert!(config.capabilities.cached && config.capabilities.synced_canaries && config.id == 2);
     let canaries: Vec<String> = range(&*mesh.a, keys::SYNCED).await.into_keys().collect();
-    let mut want = Resource::MIRRORED.map(|r| Layout::Cache.canary(r, &name("cluster-b"))).to_vec();
+    let mut want = EXPORTED.map(|r| Layout::Cache.canary(r, &name("cluster-b"))).to_vec();
     want.sort();
     assert_eq!(canaries, want);
 
@@ -400,11 +404,11 @@ async fn leaving_removes_the_configuration_first_and_everything_after_it() {
         .filter(|e| e.kind == EventKind::Delete)
         .map(|e| String::from_utf8(e.kv.key.to_vec()).unwrap())
         .collect();
-    assert_eq!(order.len(), 11);
+    assert_eq!(order.len(), 12);
     assert_eq!(order[0], "cilium/cluster-config/cluster-b");
-    assert!(order[1..5].iter().all(|key| key.starts_with(keys::SYNCED)), "{order:?}");
-    assert!(order[5..10].iter().all(|key| key.starts_with("cilium/cache/ip/")), "{order:?}");
-    assert!(order[10].starts_with("cilium/cache/identities/"), "{order:?}");
+    assert!(order[1..6].iter().all(|key| key.starts_with(keys::SYNCED)), "{order:?}");
+    assert!(order[6..11].iter().all(|key| key.starts_with("cilium/cache/ip/")), "{order:?}");
+    assert!(order[11].starts_with("cilium/cache/identities/"), "{order:?}");
     assert!(mesh.handle().peers().is_empty() && mesh.handle().states().borrow().is_empty());
     // Coming back reads everything again.
     mesh.join().await;
@@ -434,5 +438,47 @@ async fn a_peer_that_cannot_be_trusted_is_shown_with_the_reason() {
     })
     .await;
     assert!(mesh.mirrored().await.is_empty());
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_peer_exports_no_more_is_removed_and_what_it_begins_to_export_is_read() {
+    let mesh = Mesh::start().await;
+    mesh.join().await;
+    let b = declaration("cluster-b", 2);
+    let mut said = facts(1);
+    let service = mesh_types::ServiceName::new("shop", "cart");
+    let named = crate::contract::endpoint_slice::SliceName {
+        cluster: &b.name,
+        cluster_id: b.id,
+        service: &service,
+        slice: "cart-x",
+    };
+    let slice = crate::contract::EndpointSliceValue::from_backends(named, &[]).unwrap().encode();
+    said.push(put(Layout::State.endpoint_slice(&b.name, "shop", "cart-x"), slice));
+    export(&*mesh.b.store, said).await;
+    beat(&*mesh.b.store).await;
+    mesh.await_state(State::Live).await;
+    let has = |key: String| {
+        let store = Arc::clone(&mesh.a);
+        async move { range(&*store, &key).await.contains_key(&key) }
+    };
+    let mirrored = Layout::Cache.endpoint_slice(&b.name, "shop", "cart-x");
+    let canary = Layout::Cache.canary(Resource::EndpointSlices, &b.name);
+    assert!(has(mirrored.clone()).await && has(canary.clone()).await);
+
+    let mut config = ClusterConfig::own(b.id, b.layout);
+    let both = std::mem::take(&mut config.capabilities.endpoint_slices_export_mode);
+    export(&*mesh.b.store, vec![put(keys::cluster_config(&b.name), config.encode())]).await;
+    eventually("no slice", || async { !has(mirrored.clone()).await && !has(canary.clone()).await }).await;
+    eventually("four kinds", || async { mesh.handle().peers()[0].resources.len() == 4 }).await;
+    beat(&*mesh.b.store).await;
+    mesh.await_state(State::Live).await;
+
+    config.capabilities.endpoint_slices_export_mode = both;
+    export(&*mesh.b.store, vec![put(keys::cluster_config(&b.name), config.encode())]).await;
+    eventually("the slice again", || async { has(mirrored.clone()).await && has(canary.clone()).await }).await;
+    beat(&*mesh.b.store).await;
+    mesh.await_state(State::Live).await;
     mesh.stop().await;
 }

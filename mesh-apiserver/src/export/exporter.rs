@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use mesh_runtime::{Backoff, ErrorChain, ReadyGuard, Shutdown, clock};
 use mesh_store::Store;
 use mesh_store::backend::{Class, WatchRequest, WatchUpdate, Watcher};
-use mesh_store::mvcc::{DeleteRangeRequest, Event, EventKind, PutRequest, RangeRequest, TxnOp, TxnRequest};
+use mesh_store::mvcc::{DeleteRangeRequest, Event, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest};
 use mesh_types::ClusterName;
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
@@ -123,6 +123,7 @@ impl Exporter {
     pub async fn run(mut self, shutdown: Shutdown) -> Result<(), Error> {
         self.load().await?;
         let mut registrations = self.load_registrations().await?;
+        let mut config = self.watch_config().await?;
         let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
         loop {
             tokio::select! {
@@ -137,6 +138,12 @@ impl Exporter {
                     Some(WatchUpdate::Events(batch)) => self.note_registrations(&batch.events),
                     Some(WatchUpdate::Progress { .. }) => {}
                     Some(WatchUpdate::Compacted { .. }) => registrations = self.load_registrations().await?,
+                    None => return Err(Error::Watch),
+                },
+                update = config.next() => match update {
+                    Some(WatchUpdate::Events(batch)) => self.note_config(&batch.events),
+                    Some(WatchUpdate::Progress { .. }) => {}
+                    Some(WatchUpdate::Compacted { .. }) => config = self.watch_config().await?,
                     None => return Err(Error::Watch),
                 },
                 _ = expiry.tick() => self.facts.expire(clock::unix_nanos()),
@@ -201,6 +208,26 @@ impl Exporter {
         }
         let request = WatchRequest::prefix(contract::NODES, response.revision + 1);
         self.store.watch(request).await.map_err(Error::Store)
+    }
+
+    /// Follows what peers read first, so that a foreign word in it does not stay (Cilium's exporter does the same).
+    async fn watch_config(&mut self) -> Result<Watcher, Error> {
+        let key = contract::cluster_config(&self.options.cluster);
+        let found = self.store.range(RangeRequest::get(key.clone())).await.map_err(Error::Store)?;
+        let key = Bytes::from(key);
+        self.facts.planner().found(&key, found.kvs.first().map(|kv| &kv.value));
+        let request = WatchRequest { range: KeyRange::single(key), ..WatchRequest::prefix("", found.revision + 1) };
+        self.store.watch(request).await.map_err(Error::Store)
+    }
+
+    fn note_config(&mut self, events: &[Event]) {
+        for event in events {
+            let value = (event.kind == EventKind::Put).then_some(&event.kv.value);
+            if self.facts.planner().realized(&event.kv.key) != value {
+                tracing::warn!("the cluster-config was changed by somebody else: it is put right");
+                self.facts.planner().found(&event.kv.key, value);
+            }
+        }
     }
 
     fn note_registrations(&mut self, events: &[Event]) {

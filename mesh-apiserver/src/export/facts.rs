@@ -74,6 +74,11 @@ impl Facts {
                 let value = value.and_then(|v| if let Value::Service(s) = v { Some(s.encode().into()) } else { None });
                 self.planner.set(Layout::State.service(&self.cluster, &name), value);
             }
+            (Key::EndpointSlice { namespace, slice }, value) => {
+                let value =
+                    value.and_then(|v| if let Value::EndpointSlice(s) = v { Some(s.encode().into()) } else { None });
+                self.planner.set(Layout::State.endpoint_slice(&self.cluster, &namespace, &slice), value);
+            }
         }
     }
 
@@ -153,7 +158,7 @@ impl Facts {
     /// Announces the cluster, once all its facts are written: its configuration and the canaries.
     pub fn announce(&mut self, config: &contract::ClusterConfig, now_rfc3339: &str) {
         self.planner.set(keys::cluster_config(&self.cluster), Some(config.encode().into()));
-        for resource in contract::Resource::MIRRORED {
+        for resource in config.capabilities.exported() {
             let key = Layout::State.canary(resource, &self.cluster);
             // A canary says "written once"; writing it again at every start would only be noise to the watchers.
             let value = self.planner.realized(key.as_bytes()).cloned();

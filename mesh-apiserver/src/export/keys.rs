@@ -37,7 +37,7 @@ pub fn parse_backend(rest: &str) -> Option<(ServiceName, IpAddr)> {
 /// Keys of a lower rank are put first and deleted last: a number before the address that means it, an address before the
 /// Service that lists it, and what announces the cluster after all of its facts.
 pub(super) fn rank(key: &[u8]) -> u8 {
-    const ORDER: [&str; 8] = [
+    const ORDER: [&str; 9] = [
         IDENTITY,
         "cilium/state/identities/",
         "cilium/state/nodes/",
@@ -45,6 +45,7 @@ pub(super) fn rank(key: &[u8]) -> u8 {
         LOCAL_SERVICES,
         LOCAL_BACKENDS,
         "cilium/state/services/",
+        "cilium/state/endpointslices/",
         contract::CLUSTER_CONFIGS,
     ];
     let place = ORDER.iter().position(|prefix| key.starts_with(prefix.as_bytes()));

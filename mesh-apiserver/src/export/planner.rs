@@ -9,7 +9,7 @@ use super::keys::rank;
 /// # Invariants
 /// - A key is dirty exactly while its desired value differs from its realized one, except that realized keys that were
 ///   never desired wait for [`Planner::prune`].
-/// - `realized` changes only by [`Planner::load`] and by what was committed.
+/// - `realized` changes only by [`Planner::load`], [`Planner::found`] and by what was committed.
 #[derive(Default)]
 pub struct Planner {
     desired: BTreeMap<Bytes, Bytes>,
@@ -48,6 +48,18 @@ impl Planner {
             self.realized.insert(key.clone(), value);
             self.settle(&key);
         }
+    }
+
+    /// The store was found to hold this of a key, whoever wrote it; `None`: nothing.
+    pub fn found(&mut self, key: &Bytes, value: Option<&Bytes>) {
+        match value {
+            Some(value) => self.realized.insert(key.clone(), value.clone()),
+            None => self.realized.remove(key),
+        };
+        if self.desired.contains_key(key) {
+            self.dirty.insert(key.clone());
+        }
+        self.settle(key);
     }
 
     /// What the store holds of a key.

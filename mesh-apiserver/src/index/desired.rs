@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use federation::contract::{IpValue, NodeValue, ServiceValue};
+use federation::contract::{EndpointSliceValue, IpValue, NodeValue, ServiceValue};
 use mesh_types::view::{Service, ServiceBackend};
 use mesh_types::{LabelSet, NodeName, ServiceName};
 
@@ -17,6 +17,11 @@ pub enum Key {
     LocalBackend(ServiceName, IpAddr),
     /// A Service as remote clusters see it.
     Service(ServiceName),
+    /// Some of its backends as remote clusters see them. Named by the slice, which may be handed to another Service.
+    EndpointSlice {
+        namespace: String,
+        slice: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub enum Value {
     LocalService(Service),
     LocalBackend(ServiceBackend),
     Service(Box<ServiceValue>),
+    EndpointSlice(Box<EndpointSliceValue>),
 }
 
 /// A pod's address. `value.id` is 0: the number comes from the allocator.

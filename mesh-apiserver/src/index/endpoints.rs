@@ -49,10 +49,18 @@ impl Endpoints {
         Some(service)
     }
 
+    /// The slices of a Service, by their own names.
+    pub(super) fn slices(&self, service: &ServiceName) -> impl Iterator<Item = &EndpointSlice> {
+        self.by_service.get(service).into_iter().flatten().filter_map(|key| self.slices.get(key))
+    }
+
+    pub(super) fn slice(&self, key: &ObjectKey) -> Option<&EndpointSlice> {
+        self.slices.get(key)
+    }
+
     pub(super) fn backends(&self, service: &ServiceName) -> BTreeMap<IpAddr, Merged> {
         let mut merged: BTreeMap<IpAddr, Merged> = BTreeMap::new();
-        let slices = self.by_service.get(service).into_iter().flatten().filter_map(|key| self.slices.get(key));
-        for slice in slices {
+        for slice in self.slices(service) {
             let ports: Vec<NamedPort> = slice.ports().into_iter().filter(|p| p.protocol != Protocol::Sctp).collect();
             for endpoint in &slice.endpoints {
                 let Some(address) = endpoint.address() else { continue };

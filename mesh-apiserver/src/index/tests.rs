@@ -33,6 +33,7 @@ fn shown(changes: &[Change]) -> Vec<String> {
                 Key::LocalService(s) => format!("{sign}local {s}"),
                 Key::LocalBackend(s, ip) => format!("{sign}backend {s} {ip}"),
                 Key::Service(s) => format!("{sign}service {s}"),
+                Key::EndpointSlice { namespace, slice } => format!("{sign}slice {namespace}/{slice}"),
             }
         })
         .collect()
@@ -118,14 +119,18 @@ fn only_a_global_and_shared_service_leaves_the_cluster_with_its_ready_backends()
     let changes = index.apply(service("10.96.7.20", &json!({})));
     assert_eq!(changes.len(), 4, "for the own agents only: {:?}", shown(&changes));
     let changes = index.apply(service("10.96.7.20", &global()));
-    assert_eq!(shown(&changes), ["+local shop/cart", "+service shop/cart"]);
+    assert_eq!(shown(&changes), ["+local shop/cart", "+service shop/cart", "+slice shop/cart-x"]);
     let Some(Value::Service(value)) = &changes[1].value else { panic!("a service") };
+    let Some(Value::EndpointSlice(sliced)) = &changes[2].value else { panic!("a slice") };
+    let states: Vec<_> = sliced.to_backends().unwrap().iter().map(|backend| backend.state).collect();
+    assert_eq!(states, [BackendState::Active, BackendState::NotReady, BackendState::Terminating], "all of them");
     assert_eq!(value.backends.keys().collect::<Vec<_>>(), ["10.7.1.2"]);
     assert_eq!(value.backends["10.7.1.2"]["grpc"].port, 8080);
     assert_eq!(value.frontends["10.96.7.20"]["grpc"].port, 7070);
     assert_eq!(value.selector["app"], "cart");
     let private = json!({"service.cilium.io/global": "true", "service.cilium.io/shared": "false"});
-    assert_eq!(shown(&index.apply(service("10.96.7.20", &private))), ["+local shop/cart", "-service shop/cart"]);
+    let gone = ["+local shop/cart", "-service shop/cart", "-slice shop/cart-x"];
+    assert_eq!(shown(&index.apply(service("10.96.7.20", &private))), gone);
 }
 
 #[test]
@@ -134,14 +139,14 @@ fn one_backend_of_a_service_changes_one_backend_and_the_legacy_value() {
     index.apply(service("10.96.7.20", &global()));
     index.apply(slice("cart-x", &[("10.7.1.2", '+'), ("10.7.1.3", '+')]));
     let changes = index.apply(slice("cart-x", &[("10.7.1.2", '+'), ("10.7.1.3", 't')]));
-    assert_eq!(shown(&changes), ["+service shop/cart", "+backend shop/cart 10.7.1.3"]);
+    assert_eq!(shown(&changes), ["+service shop/cart", "+backend shop/cart 10.7.1.3", "+slice shop/cart-x"]);
     let Some(Value::LocalBackend(backend)) = &changes[1].value else { panic!("a backend") };
     assert_eq!(backend.state, BackendState::Terminating);
     let changes = index.apply(slice("cart-x", &[("10.7.1.2", '+')]));
     assert_eq!(
         shown(&changes),
-        ["-backend shop/cart 10.7.1.3"],
-        "it was not ready, so remote clusters did not have it"
+        ["-backend shop/cart 10.7.1.3", "+slice shop/cart-x"],
+        "it was not ready, so the legacy value did not have it"
     );
 }
 

@@ -1,15 +1,17 @@
 //! EndpointSlice: the backends of a Service, with their conditions and resolved port numbers.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use mesh_types::{BackendState, NamedPort, Protocol, ServiceName};
+use federation::contract::endpoint_slice::{
+    Conditions as ExportedConditions, Endpoint as Exported, EndpointPort as ExportedPort, EndpointSliceValue,
+    SERVICE_NAME,
+};
+use mesh_types::{BackendState, ClusterId, ClusterName, NamedPort, Protocol, ServiceName};
 use serde::Deserialize;
 
 use super::Meta;
 use super::meta::null_as_default;
-
-/// Label that names the Service a slice belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,6 +52,7 @@ pub struct Conditions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Port {
     #[serde(default)]
     name: Option<String>,
@@ -57,6 +60,8 @@ struct Port {
     number: Option<u16>,
     #[serde(default)]
     protocol: Option<Protocol>,
+    #[serde(default)]
+    app_protocol: Option<String>,
 }
 
 impl EndpointSlice {
@@ -69,6 +74,41 @@ impl EndpointSlice {
     /// False for FQDN slices: they hold names, not addresses.
     pub fn has_addresses(&self) -> bool {
         self.address_type != "FQDN"
+    }
+
+    /// The slice as remote clusters see it: `None` for one of another family than the datapath of this version carries.
+    pub fn exported(&self, cluster: &ClusterName, id: ClusterId) -> Option<EndpointSliceValue> {
+        let service = self.service().filter(|_| self.address_type == "IPv4")?;
+        let endpoints = self.endpoints.iter().map(|endpoint| Exported {
+            addresses: endpoint.addresses.clone(),
+            conditions: ExportedConditions {
+                ready: endpoint.conditions.ready,
+                serving: endpoint.conditions.serving,
+                terminating: endpoint.conditions.terminating,
+            },
+            hostname: endpoint.hostname.clone(),
+            node_name: endpoint.node_name.clone(),
+            zone: endpoint.zone.clone(),
+            hints: None,
+        });
+        let carried = self.ports.iter().filter(|port| port.protocol != Some(Protocol::Sctp));
+        let ports = carried.map(|port| ExportedPort {
+            name: Some(port.name.clone().unwrap_or_default()),
+            protocol: Some(port.protocol.unwrap_or(Protocol::Tcp).to_string()),
+            port: port.number.map(i32::from),
+            app_protocol: port.app_protocol.clone(),
+        });
+        Some(EndpointSliceValue {
+            cluster: cluster.to_string(),
+            cluster_id: id.get(),
+            namespace: self.metadata.namespace.clone(),
+            name: self.metadata.name.clone(),
+            labels: BTreeMap::from([(SERVICE_NAME.to_owned(), service.name)]),
+            annotations: BTreeMap::new(),
+            address_type: self.address_type.clone(),
+            endpoints: endpoints.collect(),
+            ports: ports.collect(),
+        })
     }
 
     pub fn ports(&self) -> Vec<NamedPort> {

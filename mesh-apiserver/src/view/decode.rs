@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
 use federation::contract::keys::{self, CacheKey};
-use federation::contract::{self, ExportClock, IpValue, Layout, NodeValue, Resource, ServiceValue};
+use federation::contract::{self, EndpointSliceValue, ExportClock, IpValue, Layout, NodeValue, Resource, ServiceValue};
 use federation::mirror::MirrorRecord;
 use federation::peer::{Declaration, PeerRecord};
 use ipnet::IpNet;
@@ -33,6 +33,17 @@ pub(super) enum Fact {
         name: ServiceName,
         value: Option<(Service, Vec<ServiceBackend>)>,
     },
+    /// Some of them, in a slice of `namespace/name`.
+    RemoteSlice {
+        cluster: ClusterName,
+        slice: String,
+        value: Option<(ServiceName, Vec<ServiceBackend>)>,
+    },
+    /// All slices of a peer are mirrored, or may not be.
+    SlicesComplete {
+        cluster: ClusterName,
+        is_complete: bool,
+    },
     Mirror {
         cluster: ClusterName,
         is_withdrawn: bool,
@@ -60,14 +71,14 @@ fn fact(own: &ClusterName, key: &str, value: Option<&[u8]>) -> Result<Option<Fac
     if let Some(cached) = CacheKey::parse(key) {
         return of_cluster(&cached.cluster, cached.resource, cached.rest, value);
     }
-    for resource in Resource::MIRRORED {
-        // The own Services are read from `isthmus/v1/local/`, which has all of them and not only the shared ones.
-        if resource == Resource::Services {
-            continue;
-        }
+    // The own Services are read from `isthmus/v1/local/`, which has all of them and not only the shared ones.
+    for resource in [Resource::Identities, Resource::Nodes, Resource::Ip] {
         if let Some(rest) = key.strip_prefix(&Layout::State.prefix(resource, own)) {
             return of_cluster(own, resource, rest, value);
         }
+    }
+    if let Some(cluster) = keys::cached_slices_canary(key) {
+        return Ok(Some(Fact::SlicesComplete { cluster, is_complete: value.is_some() }));
     }
     if let Some(service) = key.strip_prefix(local::LOCAL_SERVICES).and_then(local::parse_service) {
         let object = value.map(serde_json::from_slice).transpose()?.map(|s| Box::new(Object::Service(s)));
@@ -133,7 +144,14 @@ fn of_cluster(
             let value = value.map(|v| ServiceValue::decode(v).and_then(|v| v.to_service())).transpose()?;
             Fact::RemoteService { cluster, name, value }
         }
-        Resource::ServiceExports | Resource::EndpointSlices => return Ok(None),
+        Resource::EndpointSlices => {
+            let value = value.map(EndpointSliceValue::decode).transpose()?;
+            let value = value.and_then(|v| Some((v.service()?, v))).map(|(service, v)| Ok((service, v.to_backends()?)));
+            let value = value.transpose().map_err(|error: contract::Error| error)?;
+            Fact::RemoteSlice { cluster, slice: rest.to_owned(), value }
+        }
+        // What Services a cluster set has is not a matter of the agents.
+        Resource::ServiceExports => return Ok(None),
     }))
 }
 

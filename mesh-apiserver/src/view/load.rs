@@ -7,7 +7,7 @@ use mesh_types::ClusterName;
 use super::{Error, View};
 
 /// Everything that the view reads lies under these.
-const PREFIXES: [&str; 3] = ["cilium/cache/", "cilium/state/", "isthmus/v1/"];
+const PREFIXES: [&str; 4] = ["cilium/cache/", "cilium/state/", "cilium/synced/", "isthmus/v1/"];
 
 /// Reads the whole view. `revision` 0 means now; the first read then pins the revision for the others.
 pub(super) async fn load(

@@ -36,6 +36,12 @@ fn program() -> Option<PathBuf> {
     program
 }
 
+/// A key or value as the program tells it.
+fn text(bytes: &[u8]) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().fold("hex:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    std::str::from_utf8(bytes).map_or_else(|_no_text| hex(bytes), str::to_owned)
+}
+
 /// The common names that a client of the cluster west may have.
 #[derive(Debug, Clone, Copy)]
 enum Name {

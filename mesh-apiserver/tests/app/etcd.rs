@@ -20,6 +20,7 @@ async fn the_export_is_ciliums_layout() {
     let mut admin = server.etcd(&server.admin_leaf()).await;
     let number = (7 << 16) + 256;
     let mut want = vec![
+        "cilium/state/endpointslices/v1/east/shop/cart-x".to_owned(),
         format!("cilium/state/identities/v1/id/{number}"),
         "cilium/state/ip/v1/default/10.7.0.2".to_owned(),
         "cilium/state/nodes/v1/east/n1".to_owned(),
@@ -34,10 +35,11 @@ async fn the_export_is_ciliums_layout() {
     .await;
     assert_eq!(
         keys(&mut admin, "cilium/synced/").await,
-        ["identities", "ip", "nodes", "services"].map(|r| format!("cilium/synced/east/cilium/state/{r}/v1"))
+        ["endpointslices", "identities", "ip", "nodes", "services"]
+            .map(|r| format!("cilium/synced/east/cilium/state/{r}/v1"))
     );
     let config = admin.get("cilium/cluster-config/east", None).await.unwrap();
-    let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255}}"#;
+    let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"endpointSlicesExportMode":"services-and-endpointslices"}}"#;
     assert_eq!(config.kvs()[0].value_str().unwrap(), text);
     let ip = admin.get("cilium/state/ip/v1/default/10.7.0.2", None).await.unwrap();
     let value: serde_json::Value = serde_json::from_slice(ip.kvs()[0].value()).unwrap();

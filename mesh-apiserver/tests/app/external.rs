@@ -74,7 +74,7 @@ async fn a_server_keeps_its_state_in_an_external_etcd() {
     let mut own = server.etcd(&server.admin_leaf()).await;
     let prefix = || Some(GetOptions::new().with_prefix());
     let exported = own.get("cilium/state/", prefix()).await.unwrap();
-    assert_eq!(exported.kvs().len(), 4);
+    assert_eq!(exported.kvs().len(), 5);
     let stored = direct.get("cilium/state/", prefix()).await.unwrap();
     assert_eq!(exported.0.kvs, stored.0.kvs);
     let number = stored.header().unwrap().cluster_id();

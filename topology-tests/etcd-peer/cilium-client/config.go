@@ -40,7 +40,7 @@ func (c *connection) followConfig(ctx context.Context) {
 			return
 		}
 		tell(step{
-			Step: "config", Resource: r.name, Key: r.prefix, Value: string(kv.Value), Revision: kv.ModRevision,
+			Step: "config", Resource: r.name, Key: r.prefix, Value: text(kv.Value), Revision: kv.ModRevision,
 		})
 		r.replace(response.Kvs)
 		if isFirst {

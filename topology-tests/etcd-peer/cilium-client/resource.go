@@ -64,8 +64,8 @@ func (r *resource) tellPut(before, kv *mvccpb.KeyValue, listed bool) {
 		kind = "create"
 	}
 	tell(step{
-		Step: "event", Resource: r.name, Type: kind, Key: string(kv.Key), Value: string(kv.Value), Listed: listed,
-		Unchanged: before != nil && string(before.Value) == string(kv.Value),
+		Step: "event", Resource: r.name, Type: kind, Key: string(kv.Key), Value: text(kv.Value), Listed: listed,
+		Unchanged: before != nil && string(before.Value) == text(kv.Value),
 		Revision:  kv.ModRevision, Version: kv.Version,
 	})
 }

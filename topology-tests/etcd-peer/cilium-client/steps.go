@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"sync"
+	"unicode/utf8"
 )
 
 // step is what the program tells: which, and what belongs to it.
@@ -44,4 +46,12 @@ func tell(s step) {
 func violated(format string, args ...any) {
 	tell(step{Step: "violation", Reason: fmt.Sprintf(format, args...)})
 	os.Exit(2)
+}
+
+// text is a value as it is told: JSON has no way to say bytes that are no text.
+func text(value []byte) string {
+	if utf8.Valid(value) {
+		return string(value)
+	}
+	return "hex:" + hex.EncodeToString(value)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use etcd_client::GetOptions;
 
 use super::peer::Peer;
-use super::{Name, West, program};
+use super::{Name, West, program, text};
 use crate::harness::{GLOBAL, Server, global_service, node, pod};
 
 /// Three pages: 256, 256 and 88.
@@ -15,7 +15,6 @@ const PODS: usize = 600;
 async fn exported(east: &Server) -> BTreeSet<(String, String)> {
     let mut admin = east.etcd(&east.admin_leaf()).await;
     let found = admin.get("cilium/state/", Some(GetOptions::new().with_prefix())).await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     found.kvs().iter().map(|kv| (text(kv.key()), text(kv.value()))).collect()
 }
 
@@ -36,7 +35,7 @@ async fn both_names_of_a_remote_cluster_get_all_of_the_checklist_and_nothing_els
     east.ready().await;
     let west = West::joined(&east, program).await;
     let (want, cluster_id) = (exported(&east).await, east.status().await.store.unwrap().cluster_id);
-    assert_eq!(want.len(), 2 * PODS + 2, "a number and an address each, the node, the Service");
+    assert_eq!(want.len(), 2 * PODS + 3, "a number and an address each, the node, the Service, its slice");
 
     for name in [Name::Remote, Name::RemoteWest] {
         let mut cilium = west.cilium(&east, &[east.app.etcd], name, &[]);
@@ -49,14 +48,18 @@ async fn both_names_of_a_remote_cluster_get_all_of_the_checklist_and_nothing_els
         let steps: Vec<_> = cilium.told.iter().filter(|told| told.is("connected")).collect();
         assert_eq!(steps.iter().map(|told| told.cluster_id).collect::<Vec<_>>(), [cluster_id], "{name:?}");
         let config = &cilium.told[place(&cilium, "config", "config")];
-        let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255}}"#;
+        let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"endpointSlicesExportMode":"services-and-endpointslices"}}"#;
         assert_eq!((config.key.as_str(), config.value.as_str()), ("cilium/cluster-config/east", text));
         let canaries: BTreeSet<_> = cilium.told.iter().filter(|told| told.is("canary")).map(|told| &told.key).collect();
-        let resources = ["identities", "ip", "nodes", "services"];
+        let resources = ["endpointslices", "identities", "ip", "nodes", "services"];
         assert!(canaries.into_iter().eq(&resources.map(|resource| format!("cilium/state/{resource}/v1"))));
 
         let lists = resources.map(|resource| &cilium.told[place(&cilium, "listed", resource)]);
-        assert_eq!(lists.map(|told| (told.keys, told.pages)), [(PODS, 3), (PODS, 3), (1, 1), (1, 1)], "{name:?}");
+        assert_eq!(
+            lists.map(|told| (told.keys, told.pages)),
+            [(1, 1), (PODS, 3), (PODS, 3), (1, 1), (1, 1)],
+            "{name:?}"
+        );
         let order = [("listed", "heartbeat"), ("connected", ""), ("config", "config"), ("listed", "synced")];
         let order: Vec<_> = order.iter().map(|(step, resource)| place(&cilium, step, resource)).collect();
         assert!(order.is_sorted(), "{order:?}");

@@ -7,7 +7,7 @@ use etcd_client::GetOptions;
 use mesh_proto::v1;
 
 use super::peer::Peer;
-use super::program;
+use super::{program, text};
 use crate::harness::{GLOBAL, Server, global_service, node, pod, until};
 
 /// A certificate as `meshctl cilium config --for local` gets it.
@@ -38,7 +38,6 @@ async fn cilium(program: &std::path::Path, server: &Server, cluster: &str, dir: 
 async fn below(server: &Server, prefix: &str) -> BTreeSet<(String, String)> {
     let mut admin = server.etcd(&server.admin_leaf()).await;
     let found = admin.get(prefix, Some(GetOptions::new().with_prefix())).await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     found.kvs().iter().map(|kv| (text(kv.key()), text(kv.value()))).collect()
 }
 

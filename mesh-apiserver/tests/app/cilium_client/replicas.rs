@@ -74,9 +74,12 @@ async fn costs_nothing(loss: Loss) {
     assert_eq!(dialed.last(), Some(&addresses[1].to_string().as_str()), "it went on at the next one: {dialed:?}");
     let changes = cilium.changes(from);
     assert!(changes.iter().all(|told| !told.listed && !told.unchanged), "{changes:#?}");
-    let (changed, created): (Vec<_>, Vec<_>) = changes.into_iter().partition(|told| told.key == SERVICE);
-    let versions: Vec<_> = changed.iter().map(|told| told.version).collect();
-    assert!(versions[0] == 2 && versions.windows(2).all(|pair| pair[1] == pair[0] + 1), "{changed:#?}");
+    let (changed, created): (Vec<_>, Vec<_>) = changes.into_iter().partition(|told| told.kind == "modify");
+    for resource in ["services", "endpointslices"] {
+        let of_it = changed.iter().filter(|told| told.resource == resource);
+        let versions: Vec<_> = of_it.map(|told| told.version).collect();
+        assert!(versions[0] == 2 && versions.windows(2).all(|pair| pair[1] == pair[0] + 1), "{changed:#?}");
+    }
     assert!(created.len() == 2 && created.iter().all(|told| told.kind == "create"), "{created:#?}");
     // Another cluster id would have made it connect again and list everything.
     assert!(cilium.setbacks().is_empty(), "{:?}", cilium.setbacks());

@@ -161,3 +161,49 @@ async fn a_changed_cluster_id_is_refused_until_it_is_written_down_and_then_drain
     drop(stream);
     east.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cilium_cluster_that_begins_to_export_slices_is_followed_by_them_and_by_them_alone_when_it_ends_the_rest() {
+    use mesh_types::BackendState::{Active, NotReady, Terminating};
+    use mesh_types::view::Object;
+    let cilium = Cilium::start().await;
+    let (east, mut replica, mut stream) = joined(&cilium).await;
+    let states = |r: &Replica| {
+        let of = |o: &Object| if let Object::Backend(b) = o { Some((b.address.to_string(), b.state)) } else { None };
+        r.objects.values().filter_map(of).collect::<Vec<_>>()
+    };
+    let want = |list: &[(&str, mesh_types::BackendState)]| {
+        list.iter().map(|(ip, state)| ((*ip).to_owned(), *state)).collect::<Vec<_>>()
+    };
+    // Some slices are not all of them: nothing changes before the canary.
+    let received = replica.received;
+    cilium.slice("cart-x", &[("10.3.0.10", true, false)]).await;
+    cilium.config(ID, r#","endpointSlicesExportMode":"services-and-endpointslices""#).await;
+    cilium.slice("cart-y", &[("10.3.0.11", false, true), ("10.3.0.12", false, false)]).await;
+    assert_eq!(replica.received, received);
+    cilium.canary("endpointslices").await;
+    let all = want(&[("10.3.0.10", Active), ("10.3.0.11", Terminating), ("10.3.0.12", NotReady)]);
+    replica.follow(&mut stream, |r| states(r) == all).await;
+    assert_eq!(replica.received - received, 2, "the one that was the same is not told again");
+
+    // A later version ends the old form.
+    cilium.config(ID, r#","endpointSlicesExportMode":"endpointslices-only""#).await;
+    cilium.delete("cilium/state/services/v1/c/shop/cart").await;
+    until("the kinds that are left", || async {
+        let peer = state(&east).await.filter(|peer| peer.state == "Live")?;
+        let kinds: Vec<_> = peer.resources.iter().map(|r| r.resource.clone()).collect();
+        (kinds == ["identities", "nodes", "ip", "endpointslices"]).then_some(())
+    })
+    .await;
+    cilium.slice("cart-y", &[("10.3.0.11", true, false)]).await;
+    replica.follow(&mut stream, |r| states(r) == want(&[("10.3.0.10", Active), ("10.3.0.11", Active)])).await;
+
+    // And one that goes back to it.
+    cilium.service(&["10.3.0.12"], ID).await;
+    cilium.config(ID, "").await;
+    cilium.canaries().await;
+    replica.follow(&mut stream, |r| states(r) == want(&[("10.3.0.12", Active)])).await;
+    live(&east).await;
+    drop(stream);
+    east.app.stop().await;
+}

@@ -68,6 +68,36 @@ impl Cilium {
         self.put("cilium/state/services/v1/c/shop/cart", &text).await;
     }
 
+    /// A slice of `shop/cart`: an address, and whether it is ready and whether it is terminating.
+    pub(super) async fn slice(&self, name: &str, endpoints: &[(&str, bool, bool)]) {
+        use federation::contract::endpoint_slice::{
+            Conditions, Endpoint, EndpointPort, EndpointSliceValue, SERVICE_NAME,
+        };
+        let endpoint = |(ip, ready, terminating): &(&str, bool, bool)| Endpoint {
+            addresses: vec![(*ip).to_owned()],
+            conditions: Conditions { ready: Some(*ready), serving: Some(true), terminating: Some(*terminating) },
+            ..Endpoint::default()
+        };
+        let value = EndpointSliceValue {
+            cluster: "c".to_owned(),
+            cluster_id: ID,
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            labels: [(SERVICE_NAME.to_owned(), "cart".to_owned())].into(),
+            address_type: "IPv4".to_owned(),
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            ports: vec![EndpointPort {
+                name: Some("grpc".to_owned()),
+                protocol: Some("TCP".to_owned()),
+                port: Some(8080),
+                app_protocol: None,
+            }],
+            ..EndpointSliceValue::default()
+        };
+        let key = format!("cilium/state/endpointslices/v1/c/shop/{name}");
+        self.admin.kv_client().put(key, value.encode(), None).await.unwrap();
+    }
+
     /// One node, one workload of two pods behind a Service: facts first, then the configuration and the canaries.
     pub(super) async fn export(&self, id: u32) {
         self.heartbeat().await;
