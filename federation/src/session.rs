@@ -14,7 +14,7 @@ use crate::contract::Resource;
 use crate::contract::validate::{Rejection, Rules};
 use crate::liveness::Settings;
 use crate::metrics::Metrics;
-use crate::mirror::{self, Batch, Mirror};
+use crate::mirror::{self, Mirror};
 use crate::peer::PeerRecord;
 use crate::state::Phase;
 
@@ -58,7 +58,7 @@ impl Session {
         let mirror = Mirror::open(shared.store, peer.declaration.name.clone()).await?;
         let record = mirror.record();
         if record.is_resumable() {
-            board.restored(record.withdrawn_since_unix_nanos, record.newest_revision());
+            board.restored(record.newest_revision());
         }
         let rules = peer.declaration.rules();
         let Shared { leaf, liveness, metrics, .. } = shared;
@@ -83,7 +83,10 @@ impl Session {
             }
             self.is_connected = false;
             self.board.phase(Phase::Connecting, reason);
-            if shutdown.unless_requested(self.pause(&error, &mut backoff)).await.is_none() {
+            if matches!(error, Error::SourceChanged { .. }) {
+                continue;
+            }
+            if shutdown.unless_requested(backoff.wait()).await.is_none() {
                 return;
             }
         }
@@ -95,17 +98,6 @@ impl Session {
         match link::Link::prepare(&self.peer, endpoint, &self.leaf).await {
             Ok(link) => connection::Connection::new(self, link).run().await,
             Err(error) => error,
-        }
-    }
-
-    async fn pause(&mut self, error: &Error, backoff: &mut Backoff) {
-        if self.mirror.set_withdrawn(self.board.withdrawn_since())
-            && let Err(error) = self.mirror.write(Batch::default()).await
-        {
-            tracing::warn!(peer = %self.peer.declaration.name, error = %ErrorChain(&error), "withdrawal not remembered");
-        }
-        if !matches!(error, Error::SourceChanged { .. }) {
-            backoff.wait().await;
         }
     }
 

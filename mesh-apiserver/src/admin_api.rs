@@ -4,6 +4,7 @@ mod lists;
 mod peering;
 mod preflight;
 mod replicas;
+mod sights;
 mod status;
 mod store;
 mod tokens;
@@ -214,5 +215,21 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         self.admit_replicas_too(&request)?;
         Ok(Response::new(v1::ListAgentsResponse { agents: self.connected_agents() }))
+    }
+
+    async fn await_sights(
+        &self,
+        request: Request<v1::AwaitSightsRequest>,
+    ) -> Result<Response<v1::AwaitSightsResponse>, Status> {
+        self.admit_replicas_too(&request)?;
+        Ok(Response::new(self.sights(request.into_inner().known_version).await))
+    }
+
+    async fn troubleshoot(
+        &self,
+        request: Request<v1::TroubleshootRequest>,
+    ) -> Result<Response<v1::TroubleshootResponse>, Status> {
+        self.admit(&request)?;
+        Err(Status::unimplemented("not yet"))
     }
 }

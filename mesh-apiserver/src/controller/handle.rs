@@ -57,6 +57,11 @@ impl Handle {
         self.serving.read().as_ref().map(|serving| serving.export.get()).unwrap_or_default()
     }
 
+    /// Why nothing is concluded about other clusters; `None` where something is, and on a replica that does not mirror.
+    pub fn own_side(&self) -> Option<String> {
+        self.serving.read().as_ref().and_then(|serving| serving.federation.own_side())
+    }
+
     /// The state of every joined cluster; empty on a replica that does not mirror.
     pub async fn peers(&self) -> Vec<v1::PeerStatus> {
         let federation = self.serving.read().as_ref().map(|serving| serving.federation.clone());
