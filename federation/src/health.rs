@@ -76,7 +76,10 @@ impl Health {
 }
 
 /// The verdict that an earlier term left; `None` where there is none or it cannot be read.
-pub(crate) async fn find(store: &dyn Store, cluster: &ClusterName) -> Result<Option<Health>, mesh_store::backend::Error> {
+pub(crate) async fn find(
+    store: &dyn Store,
+    cluster: &ClusterName,
+) -> Result<Option<Health>, mesh_store::backend::Error> {
     let key = keys::health(cluster);
     let found = store.range(RangeRequest::get(key.clone())).await?;
     Ok(found.kvs.first().and_then(|kv| match Health::decode(&kv.value) {
@@ -173,7 +176,11 @@ mod tests {
                 last_heartbeat_unix_nanos: 0,
                 outlived_seconds,
             };
-            assert_eq!([usual, minute, never].map(|setting| health.withdraws(setting)), want, "{loss:?} {outlived_seconds}");
+            assert_eq!(
+                [usual, minute, never].map(|setting| health.withdraws(setting)),
+                want,
+                "{loss:?} {outlived_seconds}"
+            );
             assert_eq!(Health::decode(&health.encode()).unwrap(), health);
         }
     }

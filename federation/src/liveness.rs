@@ -117,11 +117,8 @@ impl Default for Judge {
 impl Judge {
     /// Goes on from what an earlier term concluded.
     pub fn resumed(former: &Health) -> Self {
-        let verdict = Verdict {
-            state: former.state,
-            loss: former.loss,
-            outlived: Duration::from_secs(former.outlived_seconds),
-        };
+        let verdict =
+            Verdict { state: former.state, loss: former.loss, outlived: Duration::from_secs(former.outlived_seconds) };
         // What is hidden stays so until the cluster is well again; anything else is the session's own step now.
         let verdict = if verdict.hides() { verdict } else { Verdict::of(State::Connecting) };
         Self { verdict, ..Self::default() }

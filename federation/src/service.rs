@@ -245,8 +245,7 @@ impl Service {
         let judged: Vec<(State, Signs)> = boards.iter().map(|(_, board)| board.judged()).collect();
         let lost_together = self.own_side.look(now, &judged, self.shared.liveness);
         let own_fault = outlook.own_side.or_else(|| lost_together.then(|| LOST_TOGETHER.to_owned()));
-        let rules =
-            Rules { settings: self.shared.liveness, periods: &outlook.periods, own_side: own_fault.is_some() };
+        let rules = Rules { settings: self.shared.liveness, periods: &outlook.periods, own_side: own_fault.is_some() };
         let (mut states, mut verdicts) = (BTreeMap::new(), Verdicts::new());
         for ((name, board), (previous, signs)) in boards.iter().zip(judged) {
             let Some(running) = self.sessions.get_mut(name) else { continue };

@@ -36,7 +36,7 @@ mod tests {
     use mesh_types::{
         Affinity, BackendState, ClusterId, ClusterName, Frontend, Label, NamedPort, Node, NodeName, Preference,
         Protocol, SecurityIdentity, ServiceName, WithdrawAfter,
-};
+    };
 
     use crate::v1;
 

@@ -56,11 +56,7 @@ impl Others {
     }
 
     /// What the agents of one of them see, when that is another version than the known one, or after a while.
-    pub(crate) async fn await_sights(
-        &self,
-        id: u64,
-        known_version: u64,
-    ) -> Result<v1::AwaitSightsResponse, Status> {
+    pub(crate) async fn await_sights(&self, id: u64, known_version: u64) -> Result<v1::AwaitSightsResponse, Status> {
         let client = self.0.get(&id).ok_or_else(|| Status::not_found(format!("there is no replica {id}")))?;
         let (mut client, request) = (client.clone(), v1::AwaitSightsRequest { known_version });
         let answer = tokio::time::timeout(sights::AWAITED + ANSWER, client.await_sights(request)).await;

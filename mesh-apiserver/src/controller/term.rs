@@ -74,12 +74,8 @@ impl Plan {
         let (exporter, export) =
             Exporter::new(Arc::clone(&store), index, facts, objects_out, self.export.clone(), ready);
         let (outlook, seen) = watch::channel(federation::Outlook::default());
-        let gather = Gather {
-            presence: self.presence.clone(),
-            others: self.others.clone(),
-            view: self.view.clone(),
-            outlook,
-        };
+        let gather =
+            Gather { presence: self.presence.clone(), others: self.others.clone(), view: self.view.clone(), outlook };
         let (federation, federation_handle) = federation::Service::new(federation::Options {
             store: Arc::clone(&store),
             leaf: Arc::clone(&self.leaf),

@@ -37,8 +37,7 @@ pub(super) fn conclude<'a>(
 ) -> Conclusion {
     let agents = || replicas.clone().flat_map(|sights| &sights.agents).filter(|agent| own_nodes.contains(&agent.node));
     let heard: BTreeSet<&str> = agents().map(|agent| agent.node.as_str()).collect();
-    let reporting: BTreeSet<&str> =
-        agents().filter(|agent| agent.reporting).map(|agent| agent.node.as_str()).collect();
+    let reporting: BTreeSet<&str> = agents().filter(|agent| agent.reporting).map(|agent| agent.node.as_str()).collect();
     let is_torn = heard.len() >= QUORUM && reporting.len() * 2 < heard.len();
     let reached: BTreeSet<&str> = replicas.clone().flat_map(|sights| &sights.reached).map(String::as_str).collect();
     let mut unreached: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -103,7 +102,13 @@ mod tests {
         let none: &[&str] = &[];
         let table = [
             ("nobody probes", &["a1", "a2"][..], vec![replica(&[("a1", true, none)], &[])], "none", false),
-            ("both reach nothing", &["a1", "a2"], vec![replica(&[("a1", true, b), ("a2", true, b)], &[])], "down by a1,a2", false),
+            (
+                "both reach nothing",
+                &["a1", "a2"],
+                vec![replica(&[("a1", true, b), ("a2", true, b)], &[])],
+                "down by a1,a2",
+                false,
+            ),
             (
                 "over two replicas",
                 &["a1", "a2"],
@@ -112,7 +117,13 @@ mod tests {
                 false,
             ),
             ("one of two", &["a1", "a2"], vec![replica(&[("a1", true, b), ("a2", true, none)], &["b"])], "up", false),
-            ("one says, the other does not probe", &["a1", "a2"], vec![replica(&[("a1", true, b)], &[])], "unknown, not by a1", false),
+            (
+                "one says, the other does not probe",
+                &["a1", "a2"],
+                vec![replica(&[("a1", true, b)], &[])],
+                "unknown, not by a1",
+                false,
+            ),
             ("the only node", &["a1"], vec![replica(&[("a1", true, b)], &[])], "down by a1", false),
             (
                 "an agent that moved speaks once",
@@ -131,11 +142,20 @@ mod tests {
             (
                 "most own agents are not heard any more",
                 &["a1", "a2", "a3", "a4", "a5"],
-                vec![replica(&[("a1", true, b), ("a2", true, b), ("a3", false, b), ("a4", false, b), ("a5", false, b)], &[])],
+                vec![replica(
+                    &[("a1", true, b), ("a2", true, b), ("a3", false, b), ("a4", false, b), ("a5", false, b)],
+                    &[],
+                )],
                 "unknown, not by a1,a2",
                 true,
             ),
-            ("half of them are", &["a1", "a2"], vec![replica(&[("a1", true, b), ("a2", false, b)], &[])], "unknown, not by a1", false),
+            (
+                "half of them are",
+                &["a1", "a2"],
+                vec![replica(&[("a1", true, b), ("a2", false, b)], &[])],
+                "unknown, not by a1",
+                false,
+            ),
         ];
         for (what, own_nodes, replicas, want, torn) in table {
             assert_eq!(of(own_nodes, &replicas), (want.to_owned(), torn), "{what}");

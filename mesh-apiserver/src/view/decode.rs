@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
+use federation::Health;
 use federation::contract::keys::{self, CacheKey};
 use federation::contract::{self, ExportClock, IpValue, Layout, NodeValue, Resource, ServiceValue};
-use federation::Health;
 use federation::mirror::MirrorRecord;
 use federation::peer::{Declaration, PeerRecord};
 use ipnet::IpNet;

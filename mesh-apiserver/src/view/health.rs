@@ -68,12 +68,8 @@ impl View {
     }
 
     fn standing(&self, service: &ServiceName, cluster: &ClusterName) -> Standing {
-        let standing = |usage, since_unix_nanos, reason| Standing {
-            cluster: cluster.clone(),
-            usage,
-            since_unix_nanos,
-            reason,
-        };
+        let standing =
+            |usage, since_unix_nanos, reason| Standing { cluster: cluster.clone(), usage, since_unix_nanos, reason };
         let Some(health) = self.healths.get(cluster) else {
             return standing(Usage::Stale, 0, "its session has not begun".to_owned());
         };
@@ -107,11 +103,8 @@ impl View {
         health: Option<Health>,
         touched: &mut BTreeMap<Key, Option<Object>>,
     ) {
-        let first = Key::Backend {
-            cluster: cluster.clone(),
-            service: ServiceName::new("", ""),
-            address: decode::FIRST,
-        };
+        let first =
+            Key::Backend { cluster: cluster.clone(), service: ServiceName::new("", ""), address: decode::FIRST };
         let of_cluster = self.facts.range(first..).take_while(|(key, _)| is_backend_of(key, &cluster));
         let before = self.healths.get(&cluster);
         let withdraws = |health: Option<&Health>, setting| health.is_some_and(|health| health.withdraws(setting));

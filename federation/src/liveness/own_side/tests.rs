@@ -41,8 +41,16 @@ fn paths_to_all_lost_at_once_are_taken_for_the_own_fault() {
         ("paths only, of both: the own tunnel", vec![with(down(1), None), with(down(2), None)], true),
         ("the other one is reached", vec![with(down(1), gone(1)), with(Paths::Up, None)], false),
         ("the other one is reached, its session is not", vec![with(down(1), gone(1)), with(Paths::Up, gone(1))], false),
-        ("nobody probes the other, its session is gone", vec![with(down(1), gone(1)), with(Paths::Unknown, gone(2))], true),
-        ("nobody probes the other, its session stands", vec![with(down(1), gone(1)), with(Paths::Unknown, None)], false),
+        (
+            "nobody probes the other, its session is gone",
+            vec![with(down(1), gone(1)), with(Paths::Unknown, gone(2))],
+            true,
+        ),
+        (
+            "nobody probes the other, its session stands",
+            vec![with(down(1), gone(1)), with(Paths::Unknown, None)],
+            false,
+        ),
         ("one long before the other", vec![with(down(1), gone(1)), with(down(9), gone(9))], false),
         ("a single one", vec![with(down(1), gone(1))], false),
         ("sessions only: paths are unknown", vec![with(Paths::Unknown, gone(1)), with(Paths::Unknown, gone(1))], false),
