@@ -22,6 +22,7 @@ pub mod board;
 mod connection;
 mod error;
 mod link;
+pub mod walk;
 mod watches;
 
 pub use board::{Board, ResourceBoard, Snapshot};

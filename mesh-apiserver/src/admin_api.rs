@@ -8,10 +8,11 @@ mod sights;
 mod status;
 mod store;
 mod tokens;
+mod troubleshoot;
 
 use std::sync::Arc;
 
-use certs::{Authorities, Connections, RootCa};
+use certs::{Authorities, Connections, LiveLeaf, RootCa};
 use futures::FutureExt;
 use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
@@ -44,6 +45,8 @@ pub struct AdminApi {
     pub presence: Presence,
     pub controller: controller::Handle,
     pub ca: Arc<RootCa>,
+    /// What this cluster shows to others: `remote-<own>`.
+    pub remote: Arc<LiveLeaf>,
     pub authorities: Arc<Authorities>,
     pub connections: Connections,
 }
@@ -230,6 +233,6 @@ impl Admin for AdminApi {
         request: Request<v1::TroubleshootRequest>,
     ) -> Result<Response<v1::TroubleshootResponse>, Status> {
         self.admit(&request)?;
-        Err(Status::unimplemented("not yet"))
+        self.walks(&request.into_inner().peer_name).await.map(Response::new)
     }
 }

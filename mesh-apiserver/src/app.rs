@@ -151,6 +151,7 @@ impl App {
             presence: presence.clone(),
             controller: controller_handle,
             ca: Arc::clone(&credentials.ca),
+            remote: Arc::clone(&credentials.remote),
             authorities: Arc::clone(&authorities),
             connections: connections.clone(),
         };

@@ -69,9 +69,7 @@ impl Link {
                 Ok(listing) => return Ok(Some(listing)),
                 Err(Failed::Denied) if what.is_optional() => return Ok(None),
                 Err(Failed::Compacted(_)) if attempt < LIST_ATTEMPTS => attempt += 1,
-                Err(Failed::Denied) => {
-                    return Err(Error::Request { what, reason: "permission denied".to_owned() });
-                }
+                Err(Failed::Denied) => return Err(Error::Denied { what }),
                 Err(Failed::Compacted(reason)) => return Err(Error::Request { what, reason }),
                 Err(Failed::Other(error)) => return Err(error),
             }

@@ -58,7 +58,7 @@ async fn reaches(own: &Declaration, other: &Declaration) -> Vec<Finding> {
         let tls = &tls;
         async move {
             match reach(address, tls, REACHED_WITHIN).await {
-                Ok(()) => Finding::new(
+                Ok(_reached) => Finding::new(
                     Severity::Pass,
                     "reach",
                     format!("{} reaches the {what} of {} at {address}", own.name, other.name),

@@ -16,3 +16,4 @@ mod members;
 mod peers;
 mod restart;
 mod store;
+mod troubleshoot;
