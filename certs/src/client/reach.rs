@@ -4,10 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::ClientTls;
+use super::failure::TlsFailure;
 use crate::x509;
 
 /// Why an address is no way to a server. The texts say at which step it ended.
@@ -47,4 +49,19 @@ pub async fn reach(address: &str, tls: &ClientTls, within: Duration) -> Result<R
     };
     let silent = |_elapsed| Unreachable::Silent { address: address.to_owned(), within };
     tokio::time::timeout(within, attempt).await.map_err(silent)?
+}
+
+/// Why a server does not take this side's certificate, if it says so. With TLS 1.3 that comes after the handshake, in place of
+/// the server's first bytes, and HTTP libraries lose it: hence asked for here. `tls` shows the certificate.
+pub async fn refusal(address: &str, tls: &ClientTls, within: Duration) -> Option<TlsFailure> {
+    let attempt = async {
+        let stream = TcpStream::connect(address).await?;
+        let mut stream = TlsConnector::from(tls.config()).connect(tls.server_name().clone(), stream).await?;
+        stream.read_u8().await.map(drop)
+    };
+    match tokio::time::timeout(within, attempt).await {
+        Ok(Err(error)) => Some(TlsFailure::from(error)),
+        // It speaks, or waits for this side to.
+        Ok(Ok(())) | Err(_) => None,
+    }
 }

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::client::failure::{TlsFailure, refusal_hint};
-use certs::client::reach::{Unreachable, reach};
+use certs::client::failure::TlsFailure;
+use certs::client::reach::{Unreachable, reach, refusal};
 use certs::{ClientTls, LiveLeaf, Trust, TrustBundle};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -51,6 +51,10 @@ pub struct Step {
 
 /// The steps to an endpoint before its resources, in order.
 pub const STEPS: [&str; 7] = ["resolve", "connect", "tls", "role", "heartbeat", "config", "canaries"];
+
+/// A server of this cluster that takes the certificate, and still does not answer as it should.
+const NO_ETCD_API: &str =
+    "is this the port of its etcd API, and does its store have a leader? `meshctl store status` there says so";
 
 /// The steps to one endpoint so far.
 struct Walk {
@@ -106,7 +110,11 @@ pub async fn walk(peer: &PeerRecord, leaf: &Arc<LiveLeaf>) -> Vec<Step> {
     };
     let endpoints = &peer.declaration.etcd_endpoints;
     if endpoints.is_empty() {
-        own.note("record", Outcome::Fail, "it holds no endpoint: connect again with a token of a server that was started with --advertise-address");
+        own.note(
+            "record",
+            Outcome::Fail,
+            "it holds no endpoint: connect again with a token of a server that was started with --advertise-address",
+        );
         return own.steps;
     }
     own.pass("record", format!("{name} (id {}) has {} endpoints", peer.declaration.id, endpoints.len()));
@@ -128,11 +136,15 @@ fn of_leaf(leaf: &LiveLeaf) -> Step {
     let (name, until) = (leaf.common_name().to_owned(), leaf.validity().not_after);
     let step = |outcome, text| Step { step: "certificate", endpoint: String::new(), outcome, text };
     if leaf.is_expired() {
-        let text = format!("the own certificate {name} ended at {until}: check this machine's clock, and restart this server");
+        let text =
+            format!("the own certificate {name} ended at {until}: check this machine's clock, and restart this server");
         return step(Outcome::Fail, text);
     }
     if leaf.is_renewal_due(Timestamp::now()) {
-        return step(Outcome::Warn, format!("the own certificate {name} ends at {until} and should have been renewed by now"));
+        return step(
+            Outcome::Warn,
+            format!("the own certificate {name} ends at {until} and should have been renewed by now"),
+        );
     }
     step(Outcome::Pass, format!("the own certificate {name} is valid until {until}"))
 }
@@ -146,7 +158,7 @@ async fn to_endpoint(
     let address = resolve(walk).await?;
     connect(walk, address).await?;
     handshake(walk, address, peer, bundle).await?;
-    let mut link = admitted(walk, peer, leaf).await?;
+    let mut link = admitted(walk, address, peer, bundle, leaf).await?;
     facts::read(walk, &mut link, peer).await
 }
 
@@ -204,7 +216,10 @@ async fn handshake(
             Err(walk.stop("tls", format!("is not accepted as {name}: {}", ErrorChain(&TlsFailure::from(source)))))
         }
         Err(Unreachable::Silent { within, .. }) => {
-            let text = format!("takes connections, but began no TLS within {} s: does another program listen there?", within.as_secs());
+            let text = format!(
+                "takes connections, but began no TLS within {} s: does another program listen there?",
+                within.as_secs()
+            );
             Err(walk.stop("tls", text))
         }
         Err(error @ Unreachable::Connect { .. }) => Err(walk.stop("tls", ErrorChain(&error).to_string())),
@@ -212,7 +227,13 @@ async fn handshake(
 }
 
 /// Whether the peer takes this side's certificate and lets it read what every remote cluster may.
-async fn admitted(walk: &mut Walk, peer: &PeerRecord, leaf: &Arc<LiveLeaf>) -> Result<Link, Stopped> {
+async fn admitted(
+    walk: &mut Walk,
+    address: SocketAddr,
+    peer: &PeerRecord,
+    bundle: &TrustBundle,
+    leaf: &Arc<LiveLeaf>,
+) -> Result<Link, Stopped> {
     let name = leaf.get().common_name().to_owned();
     let mut link = match Link::prepare(peer, &walk.endpoint, leaf).await {
         Ok(link) => link,
@@ -232,15 +253,16 @@ async fn admitted(walk: &mut Walk, peer: &PeerRecord, leaf: &Arc<LiveLeaf>) -> R
             Err(walk.stop("role", text))
         }
         Err(error) => {
-            let text = ErrorChain(&error).to_string();
-            let remedy = match refusal_hint(&error) {
-                Some(hint) => hint,
-                None if text.contains("Unimplemented") || text.contains("Unimpl") => {
-                    "this is no etcd API: the endpoint names another of its ports"
-                }
-                None => "does it take part in the mesh with this cluster at all? `meshctl peers` there says so",
+            let tls = ClientTls::new(&Trust::Bundle(bundle.clone()), Some(leaf), &peer.declaration.server_name()).ok();
+            let refused = match &tls {
+                Some(tls) => refusal(&address.to_string(), tls, PATIENCE).await,
+                None => None,
             };
-            Err(walk.stop("role", format!("does not serve {name} ({text}): {remedy}")))
+            let text = match refused {
+                Some(TlsFailure::Refused { hint, .. }) => format!("refuses the certificate {name}: {hint}"),
+                _ => format!("does not serve {name} ({}): {NO_ETCD_API}", ErrorChain(&error)),
+            };
+            Err(walk.stop("role", text))
         }
     }
 }

@@ -18,7 +18,8 @@ impl AdminApi {
     /// Of one peer, or of all where no name is given.
     pub(super) async fn walks(&self, wanted: &str) -> Result<v1::TroubleshootResponse, Status> {
         let found = self.store.range(RangeRequest::prefix(keys::PEERS)).await.map_err(|e| unavailable(&e))?;
-        let name = |key: &[u8]| String::from_utf8_lossy(key.strip_prefix(keys::PEERS.as_bytes()).unwrap_or(key)).into_owned();
+        let name =
+            |key: &[u8]| String::from_utf8_lossy(key.strip_prefix(keys::PEERS.as_bytes()).unwrap_or(key)).into_owned();
         let records = found.kvs.iter().map(|kv| (name(&kv.key), &kv.value));
         let chosen: Vec<_> = records.filter(|(name, _)| wanted.is_empty() || name == wanted).collect();
         if chosen.is_empty() && !wanted.is_empty() {
@@ -63,12 +64,16 @@ impl AdminApi {
                 Paths::Up => step("paths", Outcome::Pass, "packets reach its nodes".to_owned()),
                 Paths::Down { .. } => {
                     let by = sight.unreached_by.join(", ");
-                    let text = format!("no packet reaches any of its nodes, as {by} see it: do both sides let WireGuard's UDP port through?");
+                    let text = format!(
+                        "no packet reaches any of its nodes, as {by} see it: do both sides let WireGuard's UDP port through?"
+                    );
                     step("paths", Outcome::Fail, text)
                 }
                 Paths::Unknown => step("paths", Outcome::Warn, "too few agents probe its nodes to tell".to_owned()),
             },
-            None => step("paths", Outcome::Warn, "no agent probes its nodes: no Service uses a backend there".to_owned()),
+            None => {
+                step("paths", Outcome::Warn, "no agent probes its nodes: no Service uses a backend there".to_owned())
+            }
         };
         vec![session, paths]
     }

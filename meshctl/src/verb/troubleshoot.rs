@@ -49,8 +49,7 @@ pub(crate) async fn run(run: &Run, args: &Troubleshoot) -> Result<Exit, Failure>
     .await;
     run.report(&answers.failures);
     let exit = answers.exit();
-    let steps: Vec<Step> =
-        answers.answers.into_iter().flat_map(|(context, answer)| steps(&context, answer)).collect();
+    let steps: Vec<Step> = answers.answers.into_iter().flat_map(|(context, answer)| steps(&context, answer)).collect();
     let several = run.several();
     run.output.data(&steps, |steps, colour| {
         let table = table(steps, args.all);
@@ -127,12 +126,7 @@ mod tests {
     use super::*;
 
     fn message(step: &str, endpoint: &str, result: v1::WalkResult, text: &str) -> v1::WalkStep {
-        v1::WalkStep {
-            step: step.into(),
-            endpoint: endpoint.into(),
-            result: result.into(),
-            text: text.into(),
-        }
+        v1::WalkStep { step: step.into(), endpoint: endpoint.into(), result: result.into(), text: text.into() }
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn a_lost_cluster_is_out_in_three_seconds_and_one_that_only_does_not_answer_keep
     let killed = Instant::now();
     holds_for(GRACE - BEAT - Duration::from_secs(1), || {
         assert_eq!(answers(&ledger), None, "{:?} after the control plane was lost", killed.elapsed());
-        assert_eq!(used(&s, "ledger").unwrap().backends, 1, "{:?}", killed.elapsed());
+        assert!(used(&s, "ledger").unwrap().backends > 0, "{:?}", killed.elapsed());
     });
     let (took, why) = wait_state(&s, "ledger", "withdrawn", killed, SOON);
     assert!(why.contains("no heartbeat for 20 s"), "{why}");
@@ -147,6 +147,12 @@ fn a_lost_cluster_is_out_in_three_seconds_and_one_that_only_does_not_answer_keep
     s.lab.wan.restore("cluster-a").unwrap();
     row("  it is back", "both", "live", seconds(wait_live(&s, Instant::now())));
     s.ask_until_answered(&client, &ledger, SOON).unwrap();
+
+    // For a few seconds the others are still given time to come back.
+    wait_for("cluster-a to judge the others again", SOON, || {
+        Ok((!s.status("cluster-a")?.contains("on the own side")).then_some(()))
+    })
+    .unwrap();
 
     // All of cluster-b at once.
     s.lab.wan.cut("cluster-b").unwrap();

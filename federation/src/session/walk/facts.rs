@@ -31,7 +31,8 @@ pub(super) fn heartbeat(walk: &mut Walk, peer: &PeerRecord, listing: Option<List
     if age.unsigned_abs() > limit + Duration::from_secs(1) {
         let off = age.unsigned_abs().as_secs();
         let (word, limit) = (if age.is_negative() { "ahead of" } else { "behind" }, limit.as_secs());
-        let text = format!("is {off} s {word} this clock (at most {limit} s): {REMEDY}, or its clock or this one is wrong");
+        let text =
+            format!("is {off} s {word} this clock (at most {limit} s): {REMEDY}, or its clock or this one is wrong");
         return Err(walk.stop("heartbeat", text));
     }
     walk.pass("heartbeat", format!("is of {at}"));
