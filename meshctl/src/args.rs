@@ -38,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Join two clusters; repeating it changes nothing
     Connect(Connect),
-    /// What would keep two clusters apart, before anything is changed: names, ids, prefixes, versions, CAs, clocks, ports
+    /// What would keep two clusters apart, before anything is changed: names, ids, prefixes, versions, CAs, certificates, MTU, clocks, ports
     Preflight(Preflight),
     /// Where the way to a joined cluster stops, and why: name, port, TLS, role, heartbeat, configuration, every resource
     Troubleshoot(Troubleshoot),

@@ -11,6 +11,7 @@ use mesh_types::{ClusterId, ClusterName, IdentityLayout};
 
 use crate::harness::Server;
 
+mod before;
 mod stand_in;
 
 use stand_in::{Plan, StandIn, hour, name};

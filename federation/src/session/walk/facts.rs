@@ -30,9 +30,14 @@ pub(super) fn heartbeat(walk: &mut Walk, peer: &PeerRecord, listing: Option<List
     let limit = peer.heartbeat_interval() * 3;
     if age.unsigned_abs() > limit + Duration::from_secs(1) {
         let off = age.unsigned_abs().as_secs();
-        let (word, limit) = (if age.is_negative() { "ahead of" } else { "behind" }, limit.as_secs());
-        let text =
-            format!("is {off} s {word} this clock (at most {limit} s): {REMEDY}, or its clock or this one is wrong");
+        let limit = limit.as_secs();
+        let text = if age.is_negative() {
+            format!("is {off} s ahead of this clock (at most {limit} s): synchronise both clusters' clocks with NTP")
+        } else {
+            format!(
+                "is {off} s behind this clock (at most {limit} s): {REMEDY}; or its clock is behind, or this one ahead"
+            )
+        };
         return Err(walk.stop("heartbeat", text));
     }
     walk.pass("heartbeat", format!("is of {at}"));

@@ -83,6 +83,13 @@ impl Plan {
         Self { ca, leaf, facts, readable, knows_caller: true, endpoints: None, bundle_pem, id: 2, record: None }
     }
 
+    /// With a certificate that nobody need renew soon.
+    pub(super) fn lasting() -> Self {
+        let mut plan = Self::well();
+        plan.leaf = plan.ca.issue_server(&ServerNames::default(), Validity::lasting(Validity::LEAF)).unwrap();
+        plan
+    }
+
     pub(super) fn put(&mut self, key: &str, value: &str) {
         self.facts.insert(key.to_owned(), value.as_bytes().to_vec());
     }
