@@ -259,9 +259,10 @@ impl Service {
             verdicts.insert(name.clone(), board.health(verdict));
         }
         if *self.own_fault.read() != own_fault {
-            match &own_fault {
-                Some(reason) => tracing::warn!(reason, "nothing is concluded about other clusters"),
-                None => tracing::info!("other clusters are judged again"),
+            if let Some(reason) = &own_fault {
+                tracing::warn!(reason, "nothing is concluded about other clusters");
+            } else {
+                tracing::info!("other clusters are judged again");
             }
             *self.own_fault.write() = own_fault;
         }

@@ -144,15 +144,17 @@ fn withdraws(verdict: &Verdict, setting: Option<WithdrawAfter>) -> bool {
     health.withdraws(setting)
 }
 
+/// Control up, paths up (`None`: unknown), withdrawn after (mesh's period, a minute, never), the state at the end.
+type Combination = (bool, Option<bool>, [Option<Duration>; 3], State);
+
 /// All combinations: what becomes of a live cluster's backends, and when.
 #[test]
-#[expect(clippy::print_stdout, reason = "the table is what acceptance asks for")]
 fn every_combination_of_signals_and_settings_is_decided_as_documented() {
     let settings = [None, Some(WithdrawAfter::Seconds(60)), Some(WithdrawAfter::Never)];
     let day = secs(24 * 3600);
     let ms = Duration::from_millis;
     // (control, paths) -> withdrawn after, for each setting; and the state's way.
-    let table: [(bool, Option<bool>, [Option<Duration>; 3], State); 6] = [
+    let table: [Combination; 6] = [
         (true, Some(true), [None, None, None], State::Live),
         (true, None, [None, None, None], State::Live),
         (true, Some(false), [Some(PATHS_ALONE), Some(PATHS_ALONE), None], State::Withdrawn),
@@ -211,7 +213,7 @@ fn a_replica_that_restarts_while_paths_are_down_is_not_a_dead_cluster() {
     world.set_paths(false);
     world.pass(secs(2));
     world.set_control(false);
-    world.pass(UNCONNECTED - 2 * STEP);
+    world.pass(UNCONNECTED.saturating_sub(2 * STEP));
     world.set_control(true);
     assert_eq!(world.until(secs(5), |verdict| verdict.loss.is_some()), None);
 }

@@ -439,6 +439,27 @@ async fn a_cluster_that_neither_answers_nor_is_reached_is_withdrawn_within_three
 }
 
 #[tokio::test]
+async fn facts_that_still_arrive_do_not_stand_in_for_the_sources_heartbeat() {
+    let mut mesh = Mesh::start().await;
+    mesh.stop_federation().await;
+    mesh.settings = Settings { stale_after: Duration::from_millis(500), withdraw_after: Duration::from_millis(1500) };
+    mesh.start_federation();
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    // The store behind it answers and even changes; nobody in the cluster beats.
+    for state in [State::Stale, State::Withdrawn] {
+        eventually(state.name(), || async {
+            export(&*mesh.b.store, vec![ip(9)]).await;
+            mesh.handle().state(&name("cluster-b")) == Some(state)
+        })
+        .await;
+    }
+    mesh.await_key("cilium/cache/ip/v1/cluster-b/10.2.1.9", true).await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
 async fn leaving_removes_the_configuration_first_and_everything_after_it() {
     let mesh = Mesh::start().await;
     export(&*mesh.b.store, facts(5)).await;

@@ -31,15 +31,12 @@ pub(super) struct Conclusion {
 /// # Invariants
 /// - One agent that reaches one node of a cluster is enough for `Up`: what the others miss is theirs.
 /// - While fewer than half of the agents that were heard before still report, no cluster is `Down`.
-pub(super) fn conclude<'a>(
-    own_nodes: &BTreeSet<String>,
-    replicas: impl Iterator<Item = &'a v1::AwaitSightsResponse> + Clone,
-) -> Conclusion {
-    let agents = || replicas.clone().flat_map(|sights| &sights.agents).filter(|agent| own_nodes.contains(&agent.node));
+pub(super) fn conclude(own_nodes: &BTreeSet<String>, replicas: &[v1::AwaitSightsResponse]) -> Conclusion {
+    let agents = || replicas.iter().flat_map(|sights| &sights.agents).filter(|agent| own_nodes.contains(&agent.node));
     let heard: BTreeSet<&str> = agents().map(|agent| agent.node.as_str()).collect();
     let reporting: BTreeSet<&str> = agents().filter(|agent| agent.reporting).map(|agent| agent.node.as_str()).collect();
     let is_torn = heard.len() >= QUORUM && reporting.len() * 2 < heard.len();
-    let reached: BTreeSet<&str> = replicas.clone().flat_map(|sights| &sights.reached).map(String::as_str).collect();
+    let reached: BTreeSet<&str> = replicas.iter().flat_map(|sights| &sights.reached).map(String::as_str).collect();
     let mut unreached: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for agent in agents().filter(|agent| agent.reporting) {
         for cluster in &agent.unreached {
@@ -85,7 +82,7 @@ mod tests {
 
     fn of(own_nodes: &[&str], replicas: &[v1::AwaitSightsResponse]) -> (String, bool) {
         let own_nodes = own_nodes.iter().map(|node| (*node).to_owned()).collect();
-        let found = conclude(&own_nodes, replicas.iter());
+        let found = conclude(&own_nodes, replicas);
         let b = found.clusters.get(&ClusterName::new("b").unwrap());
         let word = match b {
             None => "none".to_owned(),

@@ -60,7 +60,7 @@ impl Gather {
             let all: Vec<v1::AwaitSightsResponse> =
                 std::iter::once(own).chain(elsewhere.lock().values().cloned()).collect();
             let (own_nodes, periods) = self.view.read(|view| (view.own_nodes(), view.periods()));
-            let found = conclude(&own_nodes, all.iter());
+            let found = conclude(&own_nodes, &all);
             self.outlook.send_if_modified(|known| {
                 let now = outlook(known, found, periods, Instant::now(), clock::unix_nanos());
                 let is_news = *known != now;

@@ -31,7 +31,8 @@ struct Step {
     peer: String,
     /// Empty for a step that is about no endpoint.
     endpoint: String,
-    step: String,
+    #[serde(rename = "step")]
+    name: String,
     result: Outcome,
     #[serde(skip_serializing_if = "String::is_empty")]
     text: String,
@@ -73,7 +74,7 @@ fn steps(context: &str, answer: v1::TroubleshootResponse) -> Vec<Step> {
                 v1::WalkResult::NotReached => Outcome::NotReached,
             },
             endpoint: step.endpoint,
-            step: step.step,
+            name: step.step,
             text: step.text,
         })
     };
@@ -88,8 +89,8 @@ fn conclusion(steps: &[Step]) -> String {
     let failed = steps.iter().filter(|step| step.result == Outcome::Fail);
     let stops: Vec<String> = failed
         .map(|step| match step.endpoint.as_str() {
-            "" => format!("{} at {}", step.peer, step.step),
-            endpoint => format!("{} at {} ({endpoint})", step.peer, step.step),
+            "" => format!("{} at {}", step.peer, step.name),
+            endpoint => format!("{} at {} ({endpoint})", step.peer, step.name),
         })
         .collect();
     if stops.is_empty() {
@@ -113,7 +114,7 @@ fn table(steps: &[Step], all: bool) -> Table {
             step.context.as_str().into(),
             step.peer.as_str().into(),
             step.endpoint.as_str().into(),
-            step.step.as_str().into(),
+            step.name.as_str().into(),
             result,
             step.text.as_str().into(),
         ]);

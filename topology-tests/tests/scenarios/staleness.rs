@@ -105,18 +105,18 @@ fn a_lost_cluster_is_out_in_three_seconds_and_one_that_only_does_not_answer_keep
     // Its control plane is gone; packets reach it.
     s.mesh.kill_apiservers(&s.lab, "cluster-b").unwrap();
     let killed = Instant::now();
-    holds_for(GRACE - BEAT - Duration::from_secs(1), || {
+    holds_for(GRACE.saturating_sub(BEAT + Duration::from_secs(1)), || {
         assert_eq!(answers(&ledger), None, "{:?} after the control plane was lost", killed.elapsed());
         assert!(used(&s, "ledger").unwrap().backends > 0, "{:?}", killed.elapsed());
     });
     let (took, why) = wait_state(&s, "ledger", "withdrawn", killed, SOON);
     assert!(why.contains("no heartbeat for 20 s"), "{why}");
-    assert!((GRACE - BEAT..=GRACE + SEEN_WITHIN).contains(&took), "{took:?}");
+    assert!((GRACE.saturating_sub(BEAT)..=GRACE + SEEN_WITHIN).contains(&took), "{took:?}");
     row("control of cluster-b", "ledger", "answers, then withdrawn", seconds(took));
     assert_eq!(used(&s, "catalog").unwrap().state, "stale", "its own period is longer");
     let (took, why) = wait_state(&s, "catalog", "withdrawn", killed, SOON);
     assert!(why.contains("no heartbeat for 30 s, its own withdraw-after"), "{why}");
-    assert!((LONGER - BEAT..=LONGER + SEEN_WITHIN).contains(&took), "{took:?}");
+    assert!((LONGER.saturating_sub(BEAT)..=LONGER + SEEN_WITHIN).contains(&took), "{took:?}");
     row("control of cluster-b", "catalog, withdraw-after 30s", "used, then withdrawn", seconds(took));
     s.mesh.start_apiservers(&s.lab, "cluster-b").unwrap();
     let started = Instant::now();
