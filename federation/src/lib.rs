@@ -5,22 +5,26 @@
 //!                                       |  Range/Watch, contract::validate
 //!                                       v
 //!                                    Mirror --one Txn: facts + resume point--> cilium/cache/<res>/v1/<c>/...
-//!  heartbeats --liveness::judge--> Handle::states() --> the merged view leaves out what is Withdrawn
+//!  heartbeats, agents' paths --liveness::Judge--> isthmus/v1/health/<c> --> the merged view leaves out what is withdrawn
 //! ```
 //!
 //! Must never write outside a peer's own part of the store, and never send anything to a peer: each side only reads the other.
 
 pub mod contract;
+pub mod health;
 pub mod join;
 pub mod liveness;
 pub mod metrics;
 pub mod mirror;
+pub mod outlook;
 pub mod peer;
 pub mod service;
 pub mod session;
 pub mod state;
 
+pub use health::{Health, Loss};
 pub use metrics::Metrics;
+pub use outlook::Outlook;
 pub use peer::{Declaration, PeerRecord};
 pub use service::{Handle, Options, Service, States};
 pub use state::State;

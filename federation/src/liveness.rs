@@ -1,11 +1,42 @@
-//! Whether a cluster's facts may still be used, judged from its heartbeat. Pure: (now, signs, settings) -> state.
+//! Whether a cluster's backends may still be used. Pure: (now, signs, settings) -> verdict.
 //!
-//! Losing control of a cluster keeps it serving for a while; only the end of the grace withdraws it. When all clusters
-//! fall silent at the same moment the fault is likely on the own side, and nothing is concluded.
+//! Two signals: *control*, the session and the heartbeat of the cluster itself; *paths*, whether packets reach its nodes, as
+//! the own agents see it together.
+//!
+//! ```text
+//!  control   paths      verdict                                                 withdrawn after
+//!  heard     up, ?      Live                                                    -
+//!  lost      up, ?      Live, Stale at `stale_after`                            `withdraw_after` of silence
+//!  heard     down       Live; every agent avoids its own dead paths             PATHS_ALONE
+//!  lost      down       the cluster is dead                                     SETTLE
+//!  all clusters lost together: the own side is at fault, nothing is concluded   -
+//! ```
+//! It returns when everything has been well for a while: [`STEADY`], longer the more often it was lost lately.
 
 use std::time::{Duration, Instant};
 
+use mesh_types::withdrawal::Periods;
+
+use crate::health::{Health, Loss};
+use crate::outlook::Paths;
 use crate::state::{Phase, Signs, State};
+
+mod own_side;
+
+pub use own_side::OwnSide;
+
+/// For how long paths are down before a cluster whose control is lost as well counts as dead. Longer than what lies between
+/// the first and the last cluster that is seen to be lost when the own uplink goes (one probe and one report).
+pub const SETTLE: Duration = Duration::from_millis(800);
+/// For how long a session has no connection before control counts as lost: a replica that ends costs less.
+pub const UNCONNECTED: Duration = Duration::from_millis(500);
+/// For how long paths are down before a cluster whose control is well is withdrawn for everybody.
+pub const PATHS_ALONE: Duration = Duration::from_secs(10);
+/// For how long all must be well before withdrawn backends come back.
+pub const STEADY: Duration = Duration::from_secs(1);
+/// Each loss so soon after a return doubles that time, up to [`LONGEST_STEADY`].
+pub const FLAPPING: Duration = Duration::from_mins(1);
+pub const LONGEST_STEADY: Duration = Duration::from_secs(32);
 
 /// Both periods count from the newest heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,110 +61,125 @@ impl Settings {
     }
 }
 
-/// The state that follows from what is known now.
-///
-/// # Invariants
-/// - Without mirrored facts the state is the session's own step: there is nothing to withdraw.
-/// - A state of loss ends only with a fresh heartbeat *and* a session that has caught up.
-/// - `isolated` never withdraws anything, and never brings back what was withdrawn.
-pub fn judge(now: Instant, previous: State, signs: &Signs, settings: Settings, isolated: bool) -> State {
-    if !signs.has_data {
-        return signs.phase.into();
+/// What follows from what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    pub state: State,
+    /// Set exactly while `state` is `Withdrawn`.
+    pub loss: Option<Loss>,
+    /// The longest period in use that the cluster's silence has outlived.
+    pub outlived: Duration,
+}
+
+impl Verdict {
+    const fn of(state: State) -> Self {
+        Self { state, loss: None, outlived: Duration::ZERO }
     }
-    let settings = settings.scaled(signs.heartbeat_interval);
-    let silence = now.saturating_duration_since(signs.last_heartbeat);
-    if silence < settings.stale_after {
-        return if signs.phase == Phase::Following { State::Live } else { previous };
-    }
-    if previous == State::Withdrawn || (silence >= settings.withdraw_after && !isolated) {
-        State::Withdrawn
-    } else {
-        State::Stale
+
+    /// Some Service does not use its backends.
+    fn hides(&self) -> bool {
+        self.loss.is_some() || !self.outlived.is_zero()
     }
 }
 
-/// Whether all clusters that were in use fell silent together: at least two, none heard, their last signs close in time.
-pub fn is_isolated(now: Instant, peers: &[(State, Signs)], settings: Settings) -> bool {
-    let in_use = || peers.iter().filter(|(state, signs)| signs.has_data && *state != State::Withdrawn).map(|(_, s)| s);
-    let silent = |s: &Signs| {
-        now.saturating_duration_since(s.last_heartbeat) >= settings.scaled(s.heartbeat_interval).stale_after
-    };
-    if in_use().count() < 2 || !in_use().all(silent) {
-        return false;
+/// What every peer is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    pub settings: Settings,
+    /// What Services of the own cluster ask for.
+    pub periods: &'a Periods,
+    /// The fault seems to be on the own side.
+    pub own_side: bool,
+}
+
+/// The judgement over one peer, with what it remembers.
+///
+/// # Invariants
+/// - Without mirrored facts the state is the session's own step: there is nothing to withdraw.
+/// - A state of loss ends only with a fresh heartbeat, a session that has caught up, and paths that are not down.
+/// - A fault of the own side never withdraws anything, and never brings back what was withdrawn.
+/// - Control alone never withdraws before its grace ends.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    verdict: Verdict,
+    /// Since when all is well, while it is.
+    well_since: Option<Instant>,
+    returned_at: Option<Instant>,
+    steady: Duration,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self { verdict: Verdict::of(State::Connecting), well_since: None, returned_at: None, steady: STEADY }
     }
-    let first = in_use().map(|s| s.last_heartbeat).min();
-    let last = in_use().map(|s| s.last_heartbeat).max();
-    let window = in_use().map(|s| settings.scaled(s.heartbeat_interval).stale_after).max();
-    match (first, last, window) {
-        (Some(first), Some(last), Some(window)) => last.duration_since(first) <= window,
-        _ => false,
+}
+
+impl Judge {
+    /// Goes on from what an earlier term concluded.
+    pub fn resumed(former: &Health) -> Self {
+        let verdict =
+            Verdict { state: former.state, loss: former.loss, outlived: Duration::from_secs(former.outlived_seconds) };
+        // What is hidden stays so until the cluster is well again; anything else is the session's own step now.
+        let verdict = if verdict.hides() { verdict } else { Verdict::of(State::Connecting) };
+        Self { verdict, ..Self::default() }
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// The verdict that follows from what is known now.
+    pub fn judge(&mut self, now: Instant, signs: &Signs, rules: Rules<'_>) -> Verdict {
+        let before = self.verdict;
+        self.verdict = if signs.has_data { self.of_known(now, signs, rules) } else { Verdict::of(signs.phase.into()) };
+        if !before.hides() && self.verdict.hides() {
+            let is_flapping = self.returned_at.is_some_and(|at| now.saturating_duration_since(at) < FLAPPING);
+            self.steady = if is_flapping { (self.steady * 2).min(LONGEST_STEADY) } else { STEADY };
+        }
+        if before.hides() && !self.verdict.hides() {
+            self.returned_at = Some(now);
+        }
+        self.verdict
+    }
+
+    fn of_known(&mut self, now: Instant, signs: &Signs, rules: Rules<'_>) -> Verdict {
+        let before = self.verdict;
+        let settings = rules.settings.scaled(signs.heartbeat_interval);
+        let silence = now.saturating_duration_since(signs.last_heartbeat);
+        let is_heard = silence < settings.stale_after;
+        let down_for = match signs.paths {
+            Paths::Down { since } => Some(now.saturating_duration_since(since)),
+            Paths::Up | Paths::Unknown => None,
+        };
+        if is_heard && signs.phase == Phase::Following && down_for.is_none() {
+            let well_since = *self.well_since.get_or_insert(now);
+            let is_steady = !before.hides() || now.saturating_duration_since(well_since) >= self.steady;
+            return if is_steady { Verdict::of(State::Live) } else { before };
+        }
+        self.well_since = None;
+        let control_lost = !is_heard || signs.unconnected_for(now) >= UNCONNECTED;
+        let is_dead = control_lost && down_for.is_some_and(|down| down >= SETTLE);
+        let loss = if is_dead {
+            Some(Loss::Cluster)
+        } else if down_for.is_some_and(|down| down >= PATHS_ALONE) {
+            Some(Loss::Paths)
+        } else {
+            (silence >= settings.withdraw_after).then_some(Loss::Control)
+        };
+        let least = signs.heartbeat_interval * 3;
+        let outlived = rules.periods.iter().copied().filter(|period| silence >= (*period).max(least)).max();
+        let (loss, outlived) = if rules.own_side { (None, None) } else { (loss, outlived) };
+        let loss = loss.max(before.loss);
+        let state = if loss.is_some() {
+            State::Withdrawn
+        } else if !is_heard || is_dead {
+            State::Stale
+        } else {
+            before.state
+        };
+        Verdict { state, loss, outlived: outlived.unwrap_or_default().max(before.outlived) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BEAT: Duration = Duration::from_secs(5);
-
-    fn secs(s: u64) -> Duration {
-        Duration::from_secs(s)
-    }
-
-    #[test]
-    fn silence_turns_live_into_stale_into_withdrawn() {
-        use Phase::{Configuring, Connecting, Following, Syncing};
-        use State::{Live, Stale, Withdrawn};
-        let start = Instant::now();
-        // (what, phase, has data, silence, previous, isolated) -> state
-        let table = [
-            ("first connection", Connecting, false, 60, State::Connecting, false, State::Connecting),
-            ("first configuration", Configuring, false, 60, State::Connecting, false, State::Configuring),
-            ("first sync", Syncing, false, 60, State::Configuring, false, State::Syncing),
-            ("first sync done", Following, true, 0, State::Syncing, false, Live),
-            ("beating", Following, true, 14, Live, false, Live),
-            ("connection lost for a moment", Connecting, true, 3, Live, false, Live),
-            ("silent", Following, true, 15, Live, false, Stale),
-            ("silent without connection", Connecting, true, 44, Stale, false, Stale),
-            ("silent past the grace", Connecting, true, 45, Stale, false, Withdrawn),
-            ("isolated: not withdrawn", Connecting, true, 500, Stale, true, Stale),
-            ("isolated: withdrawn stays so", Connecting, true, 500, Withdrawn, true, Withdrawn),
-            ("withdrawn, beat heard, not caught up", Connecting, true, 1, Withdrawn, false, Withdrawn),
-            ("withdrawn, silent again", Connecting, true, 16, Withdrawn, false, Withdrawn),
-            ("withdrawn, caught up", Following, true, 1, Withdrawn, false, Live),
-            ("stale, not caught up", Syncing, true, 1, Stale, false, Stale),
-            ("restarted with mirrored facts", Connecting, true, 2, State::Connecting, false, State::Connecting),
-            ("restarted, peer gone", Connecting, true, 46, Stale, false, Withdrawn),
-        ];
-        for (what, phase, has_data, silence, previous, isolated, want) in table {
-            let signs = Signs { phase, has_data, last_heartbeat: start, heartbeat_interval: BEAT };
-            let got = judge(start + secs(silence), previous, &signs, Settings::default(), isolated);
-            assert_eq!(got, want, "{what}");
-        }
-    }
-
-    #[test]
-    fn a_slower_heartbeat_gets_longer_periods() {
-        let cilium = Settings::default().scaled(secs(60));
-        assert_eq!(cilium, Settings { stale_after: secs(180), withdraw_after: secs(210) });
-        assert_eq!(Settings::default().scaled(BEAT), Settings::default());
-    }
-
-    #[test]
-    fn only_a_loss_of_all_at_once_is_taken_for_the_own_fault() {
-        let start = Instant::now();
-        let peer = |state, beat: u64| {
-            let last_heartbeat = start + secs(beat);
-            (state, Signs { phase: Phase::Connecting, has_data: true, last_heartbeat, heartbeat_interval: BEAT })
-        };
-        let at = |now: u64, peers: &[(State, Signs)]| is_isolated(start + secs(now), peers, Settings::default());
-        assert!(at(25, &[peer(State::Live, 0), peer(State::Live, 10)]), "both silent");
-        assert!(at(600, &[peer(State::Stale, 0), peer(State::Stale, 10)]), "both silent for long");
-        assert!(!at(24, &[peer(State::Live, 0), peer(State::Live, 10)]), "one was just heard");
-        assert!(!at(600, &[peer(State::Stale, 0)]), "a single peer tells nothing");
-        assert!(!at(600, &[peer(State::Stale, 0), peer(State::Stale, 16)]), "not at once");
-        assert!(!at(600, &[peer(State::Withdrawn, 0), peer(State::Live, 10)]), "one was lost before");
-        let empty = (State::Connecting, Signs { has_data: false, ..peer(State::Live, 0).1 });
-        assert!(!at(600, &[empty, peer(State::Live, 10)]), "a cluster never heard does not count");
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 
 use crate::contract::Resource;
 use crate::contract::validate::Rule;
+use crate::outlook::Paths;
 use crate::session::Snapshot;
 use crate::state::State;
 
@@ -19,6 +20,7 @@ pub struct Metrics {
     heartbeat_unix_seconds: Family<PeerLabels, Gauge>,
     connections: Family<PeerLabels, Gauge>,
     clock_offset_micros: Family<PeerLabels, Gauge>,
+    paths_up: Family<PeerLabels, Gauge>,
     relists: Family<ResourceLabels, Counter>,
     rejected: Family<RejectedLabels, Counter>,
     mirrored: Family<PeerLabels, Counter>,
@@ -67,6 +69,8 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("isthmus_peer");
         r.register("state", "1 for the state the session to the peer is in", self.state.clone());
         r.register("heartbeat_unix_seconds", "When the newest heartbeat arrived", self.heartbeat_unix_seconds.clone());
+        let help = "1 when packets reach it, 0 when enough agents say that none does, -1 when it is not known";
+        r.register("paths_up", help, self.paths_up.clone());
         r.register("connections", "Connections made since the start", self.connections.clone());
         r.register("clock_offset_microseconds", "Peer's clock less ours, less delay", self.clock_offset_micros.clone());
         r.register("relists", "Resources read again after the first time", self.relists.clone());
@@ -100,6 +104,12 @@ impl Metrics {
         self.heartbeat_unix_seconds.get_or_create(&peer(name)).set(seconds);
         self.connections.get_or_create(&peer(name)).set(i64::try_from(known.connections).unwrap_or(i64::MAX));
         self.clock_offset_micros.get_or_create(&peer(name)).set(known.clock_offset_micros);
+        let paths_up = match known.signs.paths {
+            Paths::Up => 1,
+            Paths::Down { .. } => 0,
+            Paths::Unknown => -1,
+        };
+        self.paths_up.get_or_create(&peer(name)).set(paths_up);
     }
 
     /// The peer is gone: its gauges would stand still for ever.
@@ -107,7 +117,7 @@ impl Metrics {
         for state in State::ALL {
             self.state.remove(&StateLabels { peer: name.to_string(), state: Name(state.name()) });
         }
-        for gauges in [&self.heartbeat_unix_seconds, &self.connections, &self.clock_offset_micros] {
+        for gauges in [&self.heartbeat_unix_seconds, &self.connections, &self.clock_offset_micros, &self.paths_up] {
             gauges.remove(&peer(name));
         }
     }

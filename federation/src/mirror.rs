@@ -76,8 +76,8 @@ impl Mirror {
 
     /// Forgets the resume point: the source is another store than before. What is mirrored stays until it is listed again.
     pub fn restart(&mut self, source_cluster_id: u64) {
-        let MirrorRecord { id, withdrawn_since_unix_nanos, .. } = self.record;
-        self.record = MirrorRecord { id, source_cluster_id, withdrawn_since_unix_nanos, ..MirrorRecord::default() };
+        let id = self.record.id;
+        self.record = MirrorRecord { id, source_cluster_id, ..MirrorRecord::default() };
     }
 
     /// Says that a watch must list before it can go on.
@@ -87,13 +87,6 @@ impl Mirror {
 
     pub fn set_layout(&mut self, layout: Layout) {
         self.record.is_cached = layout == Layout::Cache;
-    }
-
-    /// Remembers over restarts that the peer is withdrawn. True when that is news and so worth a write.
-    pub fn set_withdrawn(&mut self, since_unix_nanos: Option<u64>) -> bool {
-        let is_news = self.record.withdrawn_since_unix_nanos != since_unix_nanos;
-        self.record.withdrawn_since_unix_nanos = since_unix_nanos;
-        is_news
     }
 
     /// Writes a batch and the resume point. Returns how many keys it wrote or deleted.
@@ -156,6 +149,7 @@ pub async fn drain(store: &dyn Store, cluster: &ClusterName) -> Result<(), Error
     let prefix = |key: String| DeleteRangeRequest::prefix(key);
     let mut steps = vec![DeleteRangeRequest::key(keys::cluster_config(cluster)), prefix(keys::canaries(cluster))];
     steps.extend(Resource::ALL.into_iter().rev().map(|r| prefix(Layout::Cache.prefix(r, cluster))));
+    steps.push(DeleteRangeRequest::key(keys::health(cluster)));
     steps.push(DeleteRangeRequest::key(keys::mirror(cluster)));
     for step in steps {
         let key = String::from_utf8_lossy(&step.range.key).into_owned();

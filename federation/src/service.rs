@@ -15,9 +15,11 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
 use crate::contract::keys;
-use crate::liveness::{self, Settings};
+use crate::health::{self, Verdicts};
+use crate::liveness::{Judge, OwnSide, Rules, Settings};
 use crate::metrics::Metrics;
 use crate::mirror;
+use crate::outlook::Outlook;
 use crate::peer::PeerRecord;
 use crate::session::{Board, Session, Shared};
 use crate::state::{Signs, State};
@@ -27,7 +29,9 @@ mod handle;
 pub use handle::Handle;
 
 /// How often silence is looked at; steps of a session are judged at once.
-const JUDGE_EVERY: Duration = Duration::from_millis(250);
+const JUDGE_EVERY: Duration = Duration::from_millis(100);
+/// What `status` says of a loss of all clusters together.
+const LOST_TOGETHER: &str = "all clusters were lost at the same moment: the fault seems to be on the own side";
 /// A session has nothing to finish that takes longer.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -37,6 +41,8 @@ pub struct Options {
     pub leaf: Arc<LiveLeaf>,
     pub liveness: Settings,
     pub metrics: Metrics,
+    /// What the own agents see, and what the own Services ask for.
+    pub outlook: watch::Receiver<Outlook>,
 }
 
 /// Why federation cannot run.
@@ -52,35 +58,60 @@ pub type States = Arc<BTreeMap<ClusterName, State>>;
 /// Written by the service, read by handles.
 type Boards = Arc<RwLock<BTreeMap<ClusterName, Board>>>;
 
+/// Why nothing is concluded now, if so. Written by the service, read by handles.
+type OwnFault = Arc<RwLock<Option<String>>>;
+
 pub struct Service {
     shared: Shared,
     boards: Boards,
     states: watch::Sender<States>,
+    verdicts: watch::Sender<Arc<Verdicts>>,
+    outlook: watch::Receiver<Outlook>,
+    own_side: OwnSide,
+    own_fault: OwnFault,
     nudge: Arc<Notify>,
     sessions: BTreeMap<ClusterName, Running>,
 }
 
 struct Running {
     peer: PeerRecord,
+    judge: Judge,
     tasks: TaskSet,
 }
 
 impl Service {
     pub fn new(options: Options) -> (Self, Handle) {
-        let Options { store, leaf, liveness, metrics } = options;
+        let Options { store, leaf, liveness, metrics, outlook } = options;
         let (states, seen) = watch::channel(States::default());
         let boards = Boards::default();
-        let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), seen);
+        let own_fault = OwnFault::default();
+        let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), Arc::clone(&own_fault), seen);
         let shared = Shared { store, leaf, liveness, metrics };
-        let service = Self { shared, boards, states, nudge: Arc::default(), sessions: BTreeMap::new() };
+        let service = Self {
+            shared,
+            boards,
+            states,
+            verdicts: watch::Sender::default(),
+            outlook,
+            own_side: OwnSide::default(),
+            own_fault,
+            nudge: Arc::default(),
+            sessions: BTreeMap::new(),
+        };
         (service, handle)
     }
 
     /// Runs until stopped. Sessions stop with it; what is mirrored stays.
-    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), Error> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
+        let writer = health::Writer::new(Arc::clone(&self.shared.store), self.verdicts.subscribe());
+        tokio::join!(self.follow(&shutdown), writer.run(&shutdown));
+        Ok(())
+    }
+
+    async fn follow(mut self, shutdown: &Shutdown) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         while !shutdown.is_requested() {
-            match self.follow_peers(&shutdown).await {
+            match self.follow_peers(shutdown).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::warn!(error = %ErrorChain(&error), "peers cannot be followed, trying again");
@@ -91,7 +122,6 @@ impl Service {
         for name in self.sessions.keys().cloned().collect::<Vec<_>>() {
             self.stop(&name).await;
         }
-        Ok(())
     }
 
     /// Reads all records, then follows their changes until the watch ends.
@@ -125,6 +155,8 @@ impl Service {
                 () = shutdown.requested() => return Ok(()),
                 _ = judge.tick() => {}
                 () = self.nudge.notified() => {}
+                // Its writer lives as long as this service's term.
+                Ok(()) = self.outlook.changed() => {}
                 update = changes.next() => match update {
                     Some(WatchUpdate::Events(batch)) => {
                         for event in batch.events {
@@ -154,8 +186,14 @@ impl Service {
             return;
         }
         self.stop(name).await;
+        let former = health::find(&*self.shared.store, name).await.unwrap_or_else(|error| {
+            tracing::warn!(peer = %name, error = %ErrorChain(&error), "the former verdict cannot be read: judged anew");
+            None
+        });
+        let judge = former.as_ref().map(Judge::resumed).unwrap_or_default();
+        let former = former.filter(|_| judge.verdict().state != State::Connecting);
         let tasks = TaskSet::new(shutdown.child());
-        let board = Board::new(peer.clone(), Arc::clone(&self.nudge));
+        let board = Board::new(peer.clone(), former.as_ref(), Arc::clone(&self.nudge));
         self.boards.write().insert(name.clone(), board.clone());
         let (shared, record, stop) = (self.shared.clone(), peer.clone(), tasks.shutdown().clone());
         tasks.spawn_restarting(format!("session {name}"), Backoff::default(), move || {
@@ -166,7 +204,7 @@ impl Service {
             }
         });
         tracing::info!(peer = %name, id = %peer.declaration.id, "session started");
-        self.sessions.insert(name.clone(), Running { peer, tasks });
+        self.sessions.insert(name.clone(), Running { peer, judge, tasks });
     }
 
     /// Ends the session; what it mirrored stays.
@@ -196,30 +234,50 @@ impl Service {
     }
 
     /// Judges every peer, and publishes what changed.
-    fn judge(&self) {
+    fn judge(&mut self) {
         let now = Instant::now();
         let boards: Vec<(ClusterName, Board)> =
             self.boards.read().iter().map(|(name, board)| (name.clone(), board.clone())).collect();
+        let outlook = self.outlook.borrow_and_update().clone();
+        for (name, board) in &boards {
+            board.see(outlook.clusters.get(name));
+        }
         let judged: Vec<(State, Signs)> = boards.iter().map(|(_, board)| board.judged()).collect();
-        let is_isolated = liveness::is_isolated(now, &judged, self.shared.liveness);
-        let mut states = BTreeMap::new();
+        let lost_together = self.own_side.look(now, &judged, self.shared.liveness);
+        let own_fault = outlook.own_side.or_else(|| lost_together.then(|| LOST_TOGETHER.to_owned()));
+        let rules = Rules { settings: self.shared.liveness, periods: &outlook.periods, own_side: own_fault.is_some() };
+        let (mut states, mut verdicts) = (BTreeMap::new(), Verdicts::new());
         for ((name, board), (previous, signs)) in boards.iter().zip(judged) {
-            let state = liveness::judge(now, previous, &signs, self.shared.liveness, is_isolated);
-            let entered = board.enter(state, is_isolated, clock::unix_nanos());
+            let Some(running) = self.sessions.get_mut(name) else { continue };
+            let verdict = running.judge.judge(now, &signs, rules);
+            let entered = board.enter(verdict, own_fault.as_deref(), clock::unix_nanos());
             if let Some(reason) = entered {
-                tracing::info!(peer = %name, %previous, %state, reason, "state entered");
+                tracing::info!(peer = %name, %previous, state = %verdict.state, reason, "state entered");
             }
             self.shared.metrics.show(name, &board.snapshot());
-            states.insert(name.clone(), state);
+            states.insert(name.clone(), verdict.state);
+            verdicts.insert(name.clone(), board.health(verdict));
         }
-        self.states.send_if_modified(|known| {
-            let is_news = **known != states;
-            if is_news {
-                *known = Arc::new(states);
+        if *self.own_fault.read() != own_fault {
+            if let Some(reason) = &own_fault {
+                tracing::warn!(reason, "nothing is concluded about other clusters");
+            } else {
+                tracing::info!("other clusters are judged again");
             }
-            is_news
-        });
+            *self.own_fault.write() = own_fault;
+        }
+        self.states.send_if_modified(|known| replace(known, states));
+        self.verdicts.send_if_modified(|known| replace(known, verdicts));
     }
+}
+
+/// Whether that is news.
+fn replace<T: PartialEq>(known: &mut Arc<T>, now: T) -> bool {
+    let is_news = **known != now;
+    if is_news {
+        *known = Arc::new(now);
+    }
+    is_news
 }
 
 fn peer_of(key: &[u8]) -> Option<ClusterName> {

@@ -16,7 +16,7 @@ use crate::contract::validate::{Rejection, Rules};
 use crate::contract::{Resource, keys};
 use crate::liveness::Settings;
 use crate::metrics::Metrics;
-use crate::mirror::{self, Batch, Mirror, Watched};
+use crate::mirror::{self, Mirror, Watched};
 use crate::peer::{CiliumAccess, PeerRecord};
 use crate::state::Phase;
 
@@ -24,6 +24,7 @@ pub mod board;
 mod connection;
 mod error;
 mod link;
+pub mod walk;
 mod watches;
 
 pub use board::{Board, ResourceBoard, Snapshot};
@@ -61,7 +62,7 @@ impl Session {
         let record = mirror.record();
         if record.is_resumable() {
             let synced = Resource::ALL.into_iter().filter(|resource| record.is_synced(*resource));
-            board.restored(record.withdrawn_since_unix_nanos, record.newest_revision(), synced);
+            board.restored(record.newest_revision(), synced);
         }
         let rules = peer.declaration.rules();
         let Shared { leaf, liveness, metrics, .. } = shared;
@@ -86,7 +87,10 @@ impl Session {
             }
             self.is_connected = false;
             self.board.phase(Phase::Connecting, reason);
-            if shutdown.unless_requested(self.pause(&error, &mut backoff)).await.is_none() {
+            if matches!(error, Error::SourceChanged { .. }) {
+                continue;
+            }
+            if shutdown.unless_requested(backoff.wait()).await.is_none() {
                 return;
             }
         }
@@ -111,17 +115,6 @@ impl Session {
         }
         let bundle = TrustBundle::from_pem(&self.peer.declaration.trust_bundle_pem).map_err(Error::TrustBundle)?;
         Ok((bundle, self.leaf.get()))
-    }
-
-    async fn pause(&mut self, error: &Error, backoff: &mut Backoff) {
-        if self.mirror.set_withdrawn(self.board.withdrawn_since())
-            && let Err(error) = self.mirror.write(Batch::default()).await
-        {
-            tracing::warn!(peer = %self.peer.declaration.name, error = %ErrorChain(&error), "withdrawal not remembered");
-        }
-        if !matches!(error, Error::SourceChanged { .. }) {
-            backoff.wait().await;
-        }
     }
 
     fn reject(&self, resource: Resource, rejection: Rejection) {

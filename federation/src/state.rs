@@ -3,12 +3,17 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use crate::outlook::Paths;
+
 /// ```text
 ///  Connecting -> Configuring -> Syncing -> Live -> Stale -> Withdrawn
 ///       the session's own steps           ^         |         |
-///                                         +---------+---------+   heartbeat back and caught up
+///                                         +---------+---------+   all well again, for a while
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// No connection to any endpoint yet.
     Connecting,
@@ -20,7 +25,7 @@ pub enum State {
     Live,
     /// No heartbeat for `stale_after`: its facts are still used.
     Stale,
-    /// No heartbeat for `withdraw_after`: its backends are not used; its facts stay mirrored.
+    /// It is lost, or its grace has ended: its backends are not used; its facts stay mirrored.
     Withdrawn,
 }
 
@@ -103,6 +108,17 @@ pub struct Signs {
     /// When the newest heartbeat arrived; the start of watching where none has arrived yet.
     pub last_heartbeat: Instant,
     pub heartbeat_interval: Duration,
+    /// Since when the session has had no connection; `None` while it has one. In the future right after a start, so that
+    /// a first connection has time to be made.
+    pub unconnected_since: Option<Instant>,
+    pub paths: Paths,
+}
+
+impl Signs {
+    /// For how long there has been no connection; zero while there is one.
+    pub fn unconnected_for(&self, now: Instant) -> Duration {
+        self.unconnected_since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ mod lists;
 mod peering;
 mod preflight;
 mod replicas;
+mod sights;
 mod status;
 mod store;
 mod tokens;
+mod troubleshoot;
 
 use std::sync::Arc;
 
-use certs::{Authorities, Connections, RootCa};
+use certs::{Authorities, Connections, LiveLeaf, RootCa};
 use futures::FutureExt;
 use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
@@ -44,6 +46,8 @@ pub struct AdminApi {
     pub presence: Presence,
     pub controller: controller::Handle,
     pub ca: Arc<RootCa>,
+    /// What this cluster shows to others: `remote-<own>`.
+    pub remote: Arc<LiveLeaf>,
     pub authorities: Arc<Authorities>,
     pub connections: Connections,
 }
@@ -231,5 +235,21 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         self.admit_replicas_too(&request)?;
         Ok(Response::new(v1::ListAgentsResponse { agents: self.connected_agents() }))
+    }
+
+    async fn await_sights(
+        &self,
+        request: Request<v1::AwaitSightsRequest>,
+    ) -> Result<Response<v1::AwaitSightsResponse>, Status> {
+        self.admit_replicas_too(&request)?;
+        Ok(Response::new(self.sights(request.into_inner().known_version).await))
+    }
+
+    async fn troubleshoot(
+        &self,
+        request: Request<v1::TroubleshootRequest>,
+    ) -> Result<Response<v1::TroubleshootResponse>, Status> {
+        self.admit(&request)?;
+        self.walks(&request.into_inner().peer_name).await.map(Response::new)
     }
 }

@@ -107,6 +107,9 @@ impl App {
             nodes_follow_nodes: config.node_cidrs.is_empty(),
             declaration,
         };
+        let others =
+            Others::new(&config.cluster, &config.replicas.others(mesh.port()), &authorities, &credentials.server)?;
+        let presence = Presence::default();
         let federation_metrics = federation::Metrics::default();
         federation_metrics.register(&mut registry);
         let plan = controller::Plan {
@@ -126,13 +129,13 @@ impl App {
                 withdraw_after: config.withdraw_after,
             },
             federation_metrics,
+            presence: presence.clone(),
+            others: others.clone(),
+            view: view.clone(),
         };
         let holder = controller::Holder { replica: config.replicas.own, mesh_endpoints };
         let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);
 
-        let others =
-            Others::new(&config.cluster, &config.replicas.others(mesh.port()), &authorities, &credentials.server)?;
-        let presence = Presence::default();
         let (quorum, quorum_handle) = Quorum::new(Arc::clone(&store), readiness.clone(), connections.clone());
         let figures = Figures { controller: controller_handle.clone(), view: view.clone(), presence: presence.clone() };
         figures.register(&mut registry);
@@ -148,6 +151,7 @@ impl App {
             presence: presence.clone(),
             controller: controller_handle,
             ca: Arc::clone(&credentials.ca),
+            remote: Arc::clone(&credentials.remote),
             authorities: Arc::clone(&authorities),
             connections: connections.clone(),
         };

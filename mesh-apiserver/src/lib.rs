@@ -27,6 +27,7 @@ mod own;
 pub mod quorum;
 pub mod registration;
 pub mod roles;
+pub mod sights;
 pub mod source;
 pub mod trust;
 pub mod users;

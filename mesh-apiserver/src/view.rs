@@ -8,21 +8,25 @@
 //!  cilium/state/..           own nodes, addresses, numbers +--> facts --(withdrawn?)--> objects --> Change
 //!  cilium/cache/..           peers' facts ---------------+
 //!  isthmus/v1/{cluster,peers/..}  clusters --------------+
-//!  isthmus/v1/mirror/..      withdrawn, the peers' clocks
+//!  isthmus/v1/mirror/..      the peers' clocks
+//!  isthmus/v1/health/..      the verdicts on peers: which Services withdraw their backends
 //! ```
 
 mod decode;
 mod encode;
 pub mod feed;
+pub mod health;
 mod load;
 mod ring;
 pub mod services;
 mod slices;
 mod subscription;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
+use federation::Health;
 use mesh_store::mvcc::{Event, EventKind};
 use mesh_types::ClusterName;
 use mesh_types::view::{Key, Object, ServiceBackend};
@@ -34,14 +38,16 @@ use slices::Slices;
 pub use subscription::Subscription;
 
 /// # Invariants
-/// - An object is visible unless it is a backend of a withdrawn cluster. Addresses, numbers and nodes of a withdrawn
-///   cluster stay: connections that still work are not cut, and policy keeps its meaning.
+/// - An object is visible unless it is a backend that its Service withdraws, by its own setting, under the verdict on its
+///   cluster. Addresses, numbers and nodes stay: connections that still work are not cut, and policy keeps its meaning.
 /// - What a change says is exactly the difference between the visible objects before and after it.
 #[derive(Clone)]
 pub struct View {
     own: ClusterName,
     facts: BTreeMap<Key, Object>,
-    withdrawn: BTreeSet<ClusterName>,
+    healths: BTreeMap<ClusterName, Health>,
+    /// Withdrawal periods of the own Services, and how many ask for each.
+    periods: BTreeMap<Duration, usize>,
     clocks: BTreeMap<ClusterName, u64>,
     /// What the peers say of their backends, of which `facts` has what counts.
     slices: Slices,
@@ -66,8 +72,8 @@ impl Change {
 
 impl View {
     pub fn new(own: ClusterName) -> Self {
-        let (facts, withdrawn, clocks) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { own, facts, withdrawn, clocks, slices: Slices::default() }
+        let (facts, healths, periods, clocks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { own, facts, healths, periods, clocks, slices: Slices::default() }
     }
 
     pub fn own(&self) -> &ClusterName {
@@ -114,10 +120,8 @@ impl View {
                     let changed = self.slices.set_complete(&cluster, is_complete);
                     self.set_backends(&cluster, changed, &mut touched);
                 }
-                Some(Fact::Mirror { cluster, is_withdrawn, clock }) => {
-                    self.withdraw(&cluster, is_withdrawn, &mut touched);
-                    self.note_clock(cluster, clock, &mut origin_times);
-                }
+                Some(Fact::Mirror { cluster, clock }) => self.note_clock(cluster, clock, &mut origin_times),
+                Some(Fact::Health(cluster, health)) => self.judged(cluster, health, &mut touched),
                 Some(Fact::Clock(clock)) => self.note_clock(self.own.clone(), clock, &mut origin_times),
             }
         }
@@ -129,13 +133,9 @@ impl View {
         self.facts.iter().filter(|(key, _)| self.is_visible(key)).map(|(_, object)| object)
     }
 
-    /// Everything known, backends of withdrawn clusters included.
+    /// Everything known, withdrawn backends included.
     pub fn facts(&self) -> &BTreeMap<Key, Object> {
         &self.facts
-    }
-
-    pub fn is_withdrawn(&self, cluster: &ClusterName) -> bool {
-        self.withdrawn.contains(cluster)
     }
 
     /// What turns `earlier` into this view.
@@ -153,7 +153,7 @@ impl View {
 
     fn is_visible(&self, key: &Key) -> bool {
         match key {
-            Key::Backend { cluster, .. } => !self.withdrawn.contains(cluster),
+            Key::Backend { cluster, service, .. } => !self.withdraws(service, cluster),
             _ => true,
         }
     }
@@ -161,6 +161,7 @@ impl View {
     /// Remembers in `touched` what was visible of a key before this batch.
     fn set(&mut self, key: Key, object: Option<Object>, touched: &mut BTreeMap<Key, Option<Object>>) {
         let visible_before = self.facts.get(&key).filter(|_| self.is_visible(&key)).cloned();
+        self.note_setting(&key, object.as_ref(), touched);
         match object {
             Some(object) => self.facts.insert(key.clone(), object),
             None => self.facts.remove(&key),
@@ -178,23 +179,6 @@ impl View {
         for (service, address) in changed {
             let backend = self.slices.backend(cluster, &service, address).map(Object::Backend);
             self.set(Key::Backend { cluster: cluster.clone(), service, address }, backend, touched);
-        }
-    }
-
-    fn withdraw(&mut self, cluster: &ClusterName, withdrawn: bool, touched: &mut BTreeMap<Key, Option<Object>>) {
-        if self.withdrawn.contains(cluster) == withdrawn {
-            return;
-        }
-        let backends =
-            self.facts.iter().filter(|(key, _)| matches!(key, Key::Backend { cluster: c, .. } if c == cluster));
-        for (key, object) in backends {
-            let visible_before = (!self.withdrawn.contains(cluster)).then(|| object.clone());
-            touched.entry(key.clone()).or_insert(visible_before);
-        }
-        if withdrawn {
-            self.withdrawn.insert(cluster.clone());
-        } else {
-            self.withdrawn.remove(cluster);
         }
     }
 
@@ -218,14 +202,9 @@ impl View {
         change
     }
 
-    /// All backends of all clusters behind a Service's name, those of withdrawn clusters left out.
+    /// All backends of all clusters behind a Service's name, withdrawn ones left out.
     fn backends_of<'a>(&'a self, name: &'a mesh_types::ServiceName) -> impl Iterator<Item = &'a ServiceBackend> {
-        // Clusters come first in the order of keys.
-        let clusters = self.facts.keys().map_while(|key| match key {
-            Key::Cluster(name) => Some(name),
-            _ => None,
-        });
-        clusters.filter(|c| !self.withdrawn.contains(*c)).flat_map(move |cluster| {
+        self.clusters().filter(|cluster| !self.withdraws(name, cluster)).flat_map(move |cluster| {
             let key = |address| Key::Backend { cluster: cluster.clone(), service: name.clone(), address };
             self.facts.range(key(decode::FIRST)..=key(decode::LAST)).filter_map(|(_, object)| match object {
                 Object::Backend(backend) => Some(backend),

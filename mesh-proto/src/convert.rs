@@ -35,7 +35,7 @@ mod tests {
     use mesh_types::view::{Cluster, Delta, Encryption, Identity, Ip, Key, Object, Service, ServiceBackend};
     use mesh_types::{
         Affinity, BackendState, ClusterId, ClusterName, Frontend, Label, NamedPort, Node, NodeName, Preference,
-        Protocol, SecurityIdentity, ServiceName,
+        Protocol, SecurityIdentity, ServiceName, WithdrawAfter,
     };
 
     use crate::v1;
@@ -85,6 +85,7 @@ mod tests {
                     failover: vec![cluster.clone(), ClusterName::new("west").unwrap()],
                     weights: BTreeMap::from([(cluster.clone(), 80)]),
                     spillover: Some(50),
+                    withdraw_after: Some(WithdrawAfter::Seconds(600)),
                 },
             }),
             Object::Backend(ServiceBackend {

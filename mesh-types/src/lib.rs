@@ -13,6 +13,7 @@ pub mod prefix;
 pub mod select;
 pub mod service;
 pub mod view;
+pub mod withdrawal;
 
 pub use cluster::{ClusterId, ClusterName};
 pub use identity::{IdentityLayout, SecurityIdentity};
@@ -21,3 +22,4 @@ pub use node::{Node, NodeName};
 pub use ports::{NamedPort, Protocol};
 pub use preference::{Affinity, Preference};
 pub use service::{Backend, BackendState, Frontend, GlobalSettings, ServiceName};
+pub use withdrawal::WithdrawAfter;

@@ -1,4 +1,5 @@
-//! Which clusters' backends a Service prefers: the settings of the consuming cluster's Service, read from annotations.
+//! Which clusters' backends a Service prefers, and how long it keeps those of a silent one: the settings of the consuming
+//! cluster's Service, read from annotations.
 //!
 //! It owns their syntax and which of them exclude each other. What follows from them is [`crate::select`]'s.
 
@@ -8,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ClusterName;
+use crate::withdrawal::{self, WITHDRAW_AFTER, WithdrawAfter};
 
 /// Own name first, then Cilium's current name, then Cilium's old one: the first that is present wins.
 pub const AFFINITY: [&str; 3] =
@@ -53,11 +55,16 @@ pub struct Preference {
     /// make up of that, and the next tier the rest. `None`: a tier takes all until its last healthy backend is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spillover: Option<u8>,
+    /// `None`: as the mesh says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_after: Option<WithdrawAfter>,
 }
 
 /// A setting that is not understood, or that goes with no other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Withdrawal(#[from] withdrawal::Error),
     #[error("annotation {annotation}: {value:?} is not an affinity: use local, remote or none")]
     Affinity { annotation: String, value: String },
     #[error("annotation {annotation}: {source}")]
@@ -87,6 +94,7 @@ impl Preference {
             failover: text(FAILOVER).map(failover).transpose()?.unwrap_or_default(),
             weights: text(WEIGHTS).map(weights).transpose()?.unwrap_or_default(),
             spillover: text(SPILLOVER).map(spillover).transpose()?,
+            withdraw_after: text(WITHDRAW_AFTER).map(WithdrawAfter::parse).transpose()?,
         };
         let is_ordered = !preference.failover.is_empty();
         if !preference.weights.is_empty() && is_ordered {

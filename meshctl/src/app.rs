@@ -89,6 +89,7 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
         match verb {
             Verb::Connect(connect) => verb::connect::run(run, &connect).await,
             Verb::Preflight(preflight) => verb::preflight::run(run, &preflight).await,
+            Verb::Troubleshoot(troubleshoot) => verb::troubleshoot::run(run, &troubleshoot).await,
             Verb::Disconnect(disconnect) => verb::disconnect::run(run, &disconnect).await,
             Verb::Peers(Peers { action: None }) => verb::peers::run(run).await,
             Verb::Peers(Peers { action: Some(PeersAction::Revoke(peer)) }) => {

@@ -38,8 +38,10 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Join two clusters; repeating it changes nothing
     Connect(Connect),
-    /// What would keep two clusters apart, before anything is changed: names, ids, prefixes, versions, CAs, clocks, ports
+    /// What would keep two clusters apart, before anything is changed: names, ids, prefixes, versions, CAs, certificates, MTU, clocks, ports
     Preflight(Preflight),
+    /// Where the way to a joined cluster stops, and why: name, port, TLS, role, heartbeat, configuration, every resource
+    Troubleshoot(Troubleshoot),
     /// Part two clusters, on both sides
     ///
     /// Nodes drop what their pods send to the other cluster's pods for two minutes more, even where there is another way:
@@ -118,6 +120,16 @@ pub(crate) struct Preflight {
     pub(crate) a: String,
     /// Context of the other
     pub(crate) b: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Troubleshoot {
+    /// Name of a joined cluster, as `meshctl peers` shows it [default: all]
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) peer: String,
+    /// Show the steps that passed as well
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,4 +10,5 @@ pub(crate) mod preflight;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod token;
+pub(crate) mod troubleshoot;
 pub(crate) mod version;

@@ -92,6 +92,34 @@ fn connect_joins_two_clusters_and_repeating_it_changes_nothing() {
 }
 
 #[test]
+fn troubleshoot_says_where_the_way_stops_and_ends_with_2_when_it_does() {
+    let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 2));
+    a.can_reach(&b);
+    let mesh = Mesh::new(&[&a, &b]);
+    let alone = mesh.run(&["troubleshoot"]);
+    assert!(alone.code == 0 && alone.stderr.contains("no cluster is joined"), "{}", alone.stderr);
+    assert_eq!(mesh.run(&["connect", "cluster-a", "cluster-b"]).code, 0);
+    let well = mesh.run(&["-c", "cluster-a", "troubleshoot"]);
+    assert!(well.code == 0 && well.stderr.contains("every step passed; --all shows them"), "{}", well.stderr);
+    a.peers_become("Withdrawn", "gone");
+    let lost = mesh.run(&["-c", "cluster-a", "troubleshoot", "cluster-b"]);
+    assert_eq!(lost.code, 2, "{}", lost.stderr);
+    assert!(lost.stderr.contains("faults: cluster-b at connect (192.0.2.1:2379)"), "{}", lost.stderr);
+    let shown: Vec<&str> = lost.stdout.lines().collect();
+    assert!(shown.len() == 2 && shown[1].ends_with("connect  FAIL    does not take connections"), "{shown:?}");
+    let all = mesh.run(&["-c", "cluster-a", "troubleshoot", "--all"]);
+    assert!(all.stdout.contains("not reached"), "{}", all.stdout);
+    let json = mesh.run(&["-c", "cluster-a", "troubleshoot", "-o", "json"]).json();
+    assert_eq!((json[1]["step"].as_str(), json[1]["result"].as_str()), (Some("connect"), Some("fail")));
+    let unknown = mesh.run(&["-c", "cluster-a", "troubleshoot", "cluster-x"]);
+    assert!(
+        unknown.code != 0 && unknown.stderr.contains("has not joined a cluster \"cluster-x\""),
+        "{}",
+        unknown.stderr
+    );
+}
+
+#[test]
 fn connect_refuses_contradicting_clusters_before_any_change() {
     let (a, b) = (Cluster::start("cluster-a", 1), Cluster::start("cluster-b", 1));
     b.declare_pods([10, 1, 128, 0], 17);

@@ -30,6 +30,8 @@ pub struct Status {
     pub refusals: BTreeMap<&'static str, usize>,
     pub drift_total: u64,
     pub tunnel_up: bool,
+    /// Largest packet between clusters, bytes; 0 while the uplink is not known.
+    pub inner_mtu: u32,
     pub endpoints: usize,
     pub services: usize,
     pub ip_entries: usize,
@@ -62,6 +64,7 @@ impl Status {
             tunnel_up: self.tunnel_up,
             endpoints: count(self.endpoints),
             services: count(self.services),
+            inner_mtu: self.inner_mtu,
         }
     }
 }

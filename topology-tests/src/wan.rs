@@ -31,6 +31,8 @@ pub enum Fault {
     Outbound,
     /// Nothing reaches the cluster.
     Inbound,
+    /// No tunnel passes, either way; the control plane does.
+    Tunnels,
     /// This many of 100 packets are lost, each way.
     Loss(u8),
 }
@@ -122,6 +124,7 @@ impl Wan {
             let (into, out_of) = (format!("oifname \"{link}\""), format!("iifname \"{link}\""));
             let rules = match fault {
                 Fault::Cut => vec![format!("{into} drop"), format!("{out_of} drop")],
+                Fault::Tunnels => [&into, &out_of].map(|side| format!("{side} udp dport {WIREGUARD_PORT} drop")).into(),
                 Fault::Inbound => vec![format!("{into} drop")],
                 Fault::Outbound => vec![format!("{out_of} drop")],
                 Fault::Loss(percent) => {

@@ -26,6 +26,8 @@ pub const PEERS: &str = "isthmus/v1/peers/";
 pub const TOKENS: &str = "isthmus/v1/tokens/";
 /// Resume points of mirrors.
 pub const MIRRORS: &str = "isthmus/v1/mirror/";
+/// Verdicts on joined clusters.
+pub const HEALTH: &str = "isthmus/v1/health/";
 /// Own nodes' registrations.
 pub const NODES: &str = "isthmus/v1/nodes/";
 /// What a remote Isthmus may read beyond Cilium's contract.
@@ -150,6 +152,10 @@ pub fn token(id: &str) -> String {
 
 pub fn mirror(cluster: &ClusterName) -> String {
     format!("{MIRRORS}{cluster}")
+}
+
+pub fn health(cluster: &ClusterName) -> String {
+    format!("{HEALTH}{cluster}")
 }
 
 pub fn own_node(node: &NodeName) -> String {

@@ -2,6 +2,8 @@
 //!
 //! It must find at least what joining refuses (`check_claims`), and all of it at once instead of the first.
 
+mod measured;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use jiff::Timestamp;
 
 use super::check::{Conflict, conflicts};
 use crate::peer::Declaration;
+
+pub use measured::{of_certificate, of_mtu};
 
 /// A CA that ends sooner than this is worth a warning.
 const SOON: Duration = Duration::from_hours(30 * 24);

@@ -23,8 +23,6 @@ pub struct MirrorRecord {
     /// The peer's facts are read from its `cache/` keys.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_cached: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub withdrawn_since_unix_nanos: Option<u64>,
 }
 
 /// What a session watches at a peer.

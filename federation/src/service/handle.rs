@@ -10,9 +10,10 @@ use mesh_store::Store;
 use mesh_types::ClusterName;
 use tokio::sync::watch;
 
-use super::{Boards, States};
+use super::{Boards, OwnFault, States};
 use crate::contract::Resource;
 use crate::mirror;
+use crate::outlook::{Paths, Sight};
 use crate::session::{ResourceBoard, Snapshot};
 use crate::state::State;
 
@@ -21,12 +22,18 @@ use crate::state::State;
 pub struct Handle {
     store: Arc<dyn Store>,
     boards: Boards,
+    own_fault: OwnFault,
     states: watch::Receiver<States>,
 }
 
 impl Handle {
-    pub(super) fn new(store: Arc<dyn Store>, boards: Boards, states: watch::Receiver<States>) -> Self {
-        Self { store, boards, states }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        boards: Boards,
+        own_fault: OwnFault,
+        states: watch::Receiver<States>,
+    ) -> Self {
+        Self { store, boards, own_fault, states }
     }
 
     /// The state of every joined cluster, and a wake-up for each change: backends of a `Withdrawn` one are not used.
@@ -36,6 +43,11 @@ impl Handle {
 
     pub fn state(&self, peer: &ClusterName) -> Option<State> {
         self.states.borrow().get(peer).copied()
+    }
+
+    /// Why nothing is concluded about other clusters now: the fault seems to be on the own side.
+    pub fn own_side(&self) -> Option<String> {
+        self.own_fault.read().clone()
     }
 
     /// Everything that is known of each peer, in order of their names.
@@ -107,5 +119,15 @@ fn peer_status(known: Snapshot, resources: Vec<v1::ResourceStatus>) -> v1::PeerS
         clock_offset_micros: known.clock_offset_micros,
         is_cilium: known.peer.cilium.is_some(),
         shares_ca_with: Vec::new(),
+        paths: Some(paths_status(known.sight)),
+    }
+}
+
+fn paths_status(sight: Option<Sight>) -> v1::PathsStatus {
+    match sight {
+        Some(Sight { paths, since_unix_nanos, unreached_by }) => {
+            v1::PathsStatus { state: paths.name().to_owned(), since_unix_nanos, unreached_by }
+        }
+        None => v1::PathsStatus { state: Paths::Unknown.name().to_owned(), ..v1::PathsStatus::default() },
     }
 }

@@ -12,8 +12,14 @@ use tokio::sync::Notify;
 
 use crate::contract::Resource;
 use crate::contract::validate::Rejection;
+use crate::health::{Health, Loss};
+use crate::liveness::Verdict;
+use crate::outlook::{Paths, Sight};
 use crate::peer::PeerRecord;
 use crate::state::{Phase, Signs, Standing, State};
+
+/// A session that has just begun is not held to have lost its connection before this.
+const FIRST_CONNECTION: Duration = Duration::from_secs(1);
 
 /// Shared by a session, the judge and the handle.
 #[derive(Clone)]
@@ -40,7 +46,8 @@ pub struct Snapshot {
     pub mirrored_revision: i64,
     /// Source's clock at its newest write less the own when it arrived: skew less delay.
     pub clock_offset_micros: i64,
-    pub withdrawn_since_unix_nanos: Option<u64>,
+    /// How the own agents see it together; `None` while none probes it.
+    pub sight: Option<Sight>,
 }
 
 /// What is known of one kind.
@@ -52,16 +59,23 @@ pub struct ResourceBoard {
 }
 
 impl Board {
-    pub fn new(peer: PeerRecord, nudge: Arc<Notify>) -> Self {
+    /// `former`: what an earlier term concluded, where that still counts.
+    pub fn new(peer: PeerRecord, former: Option<&Health>, nudge: Arc<Notify>) -> Self {
         let signs = Signs {
             phase: Phase::Connecting,
             has_data: false,
             last_heartbeat: Instant::now(),
             heartbeat_interval: peer.heartbeat_interval(),
+            unconnected_since: Some(Instant::now() + FIRST_CONNECTION),
+            paths: Paths::Unknown,
+        };
+        let standing = match former {
+            Some(former) => Standing::new(former.state, former.since_unix_nanos, former.reason.clone()),
+            None => Standing::new(State::Connecting, clock::unix_nanos(), "starting"),
         };
         let snapshot = Snapshot {
             peer,
-            standing: Standing::new(State::Connecting, clock::unix_nanos(), "starting"),
+            standing,
             signs,
             reason: "starting".to_owned(),
             last_heartbeat_unix_nanos: 0,
@@ -71,7 +85,7 @@ impl Board {
             relists: 0,
             mirrored_revision: 0,
             clock_offset_micros: 0,
-            withdrawn_since_unix_nanos: None,
+            sight: None,
         };
         Self { inner: Arc::new(Mutex::new(snapshot)), nudge }
     }
@@ -86,22 +100,34 @@ impl Board {
         (known.standing.state, known.signs)
     }
 
-    /// Enters a judged state; the reason if that is a change.
-    pub(crate) fn enter(&self, state: State, is_isolated: bool, now_unix_nanos: u64) -> Option<String> {
+    /// Takes in how the own agents see the cluster.
+    pub(crate) fn see(&self, sight: Option<&Sight>) {
         let mut known = self.inner.lock();
-        let silence = known.signs.last_heartbeat.elapsed().as_secs();
-        let reason = match state {
-            State::Stale if is_isolated => {
-                format!("no heartbeat for {silence} s, of no peer: own isolation suspected, nothing is withdrawn")
-            }
-            State::Stale | State::Withdrawn => format!("no heartbeat for {silence} s: {}", known.reason),
-            _ => known.reason.clone(),
-        };
-        let is_change = known.standing.enter(state, now_unix_nanos, reason);
-        if is_change {
-            known.withdrawn_since_unix_nanos = (state == State::Withdrawn).then_some(now_unix_nanos);
+        known.signs.paths = sight.map(|sight| sight.paths).unwrap_or_default();
+        if known.sight.as_ref() != sight {
+            known.sight = sight.cloned();
         }
+    }
+
+    /// Enters what was judged; the reason if the state is another one. `own_side` says why nothing is concluded.
+    pub(crate) fn enter(&self, verdict: Verdict, own_side: Option<&str>, now_unix_nanos: u64) -> Option<String> {
+        let mut known = self.inner.lock();
+        let reason = reason(&known, verdict, own_side);
+        let is_change = known.standing.enter(verdict.state, now_unix_nanos, reason);
         is_change.then(|| known.standing.reason.clone())
+    }
+
+    /// The verdict as the store carries it.
+    pub(crate) fn health(&self, verdict: Verdict) -> Health {
+        let known = self.inner.lock();
+        Health {
+            state: verdict.state,
+            since_unix_nanos: known.standing.since_unix_nanos,
+            reason: known.standing.reason.clone(),
+            loss: verdict.loss,
+            last_heartbeat_unix_nanos: known.last_heartbeat_unix_nanos,
+            outlived_seconds: verdict.outlived.as_secs(),
+        }
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -111,6 +137,10 @@ impl Board {
     pub(super) fn phase(&self, phase: Phase, reason: impl Into<String>) {
         self.update(|known| {
             known.signs.phase = phase;
+            known.signs.unconnected_since = match phase {
+                Phase::Connecting => known.signs.unconnected_since.or_else(|| Some(Instant::now())),
+                Phase::Configuring | Phase::Syncing | Phase::Following => None,
+            };
             known.reason = reason.into();
             if phase == Phase::Following && !known.signs.has_data {
                 known.signs.has_data = true;
@@ -121,15 +151,10 @@ impl Board {
     }
 
     /// The peer was mirrored before this process started.
-    pub(super) fn restored(&self, withdrawn_since: Option<u64>, revision: i64, synced: impl Iterator<Item = Resource>) {
+    pub(super) fn restored(&self, revision: i64, synced: impl Iterator<Item = Resource>) {
         self.update(|known| {
             known.signs.has_data = true;
             known.mirrored_revision = revision;
-            known.withdrawn_since_unix_nanos = withdrawn_since;
-            if let Some(since) = withdrawn_since {
-                known.standing =
-                    Standing::new(State::Withdrawn, since, "withdrawn before the restart, not heard since");
-            }
             for resource in synced {
                 known.resources.entry(resource).or_default().is_synced = true;
             }
@@ -149,10 +174,6 @@ impl Board {
 
     pub(super) fn silence(&self) -> Duration {
         self.inner.lock().signs.last_heartbeat.elapsed()
-    }
-
-    pub(super) fn withdrawn_since(&self) -> Option<u64> {
-        self.inner.lock().withdrawn_since_unix_nanos
     }
 
     pub(super) fn rejected(&self, resource: Resource, rejection: Rejection) {
@@ -182,5 +203,30 @@ impl Board {
         let offset = (i128::from(unix_nanos) - i128::from(clock::unix_nanos())) / 1000;
         let offset = i64::try_from(offset).unwrap_or(if offset < 0 { i64::MIN } else { i64::MAX });
         self.update(|known| known.clock_offset_micros = offset);
+    }
+}
+
+/// Why a cluster is in the state that it is in.
+fn reason(known: &Snapshot, verdict: Verdict, own_side: Option<&str>) -> String {
+    let silence = known.signs.last_heartbeat.elapsed().as_secs();
+    let is_down = matches!(known.signs.paths, Paths::Down { .. });
+    let seen_by = known.sight.as_ref().map(|sight| sight.unreached_by.join(", ")).unwrap_or_default();
+    let no_path = format!("no path to any of its nodes, as {seen_by} see it");
+    let control = match known.signs.phase {
+        Phase::Following => "its control plane answers".to_owned(),
+        _ => format!("no control: {}", known.reason),
+    };
+    match (verdict.loss, own_side) {
+        (Some(_), _) if known.signs.phase == Phase::Following && !is_down => {
+            "answers again: used as soon as that has lasted a while".to_owned()
+        }
+        (Some(Loss::Cluster | Loss::Paths), _) if is_down => format!("{no_path}; {control}"),
+        (Some(_), _) => format!("no heartbeat for {silence} s: {}", known.reason),
+        (None, Some(own_side)) if verdict.state == State::Stale => {
+            format!("{own_side}: nothing is withdrawn; {control}")
+        }
+        (None, _) if verdict.state == State::Stale => format!("no heartbeat for {silence} s: {}", known.reason),
+        (None, _) if is_down => format!("{}; {no_path}", known.reason),
+        (None, _) => known.reason.clone(),
     }
 }

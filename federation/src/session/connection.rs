@@ -25,8 +25,6 @@ use crate::contract::{ClusterConfig, ExportClock, Layout, Resource, keys, stamp}
 use crate::mirror::{Batch, Watched};
 use crate::state::Phase;
 
-/// How often a connected session looks whether its withdrawn peer is let back in.
-const RETURN_CHECK: Duration = Duration::from_millis(50);
 /// The clock of a Txn arrives in another message than its facts: how long facts wait for it, so that they are dated right.
 const CLOCK_WAIT: Duration = Duration::from_millis(20);
 /// A batch of a long replay is cut here.
@@ -98,15 +96,12 @@ impl<'a> Connection<'a> {
             let silent_at = self.silent_at();
             let flush_at = self.flush_at;
             let watches = self.watches.as_mut().expect("opened by the first `start`");
-            let is_withdrawn = self.session.mirror.record().withdrawn_since_unix_nanos.is_some();
             tokio::select! {
                 message = watches.next() => self.apply(message?).await?,
                 () = tokio::time::sleep_until(flush_at.unwrap_or(silent_at)), if flush_at.is_some() => {
                     self.flush().await?;
                     continue;
                 }
-                // The judge lets a withdrawn peer back in beside this loop: its return must not wait for the next fact.
-                () = tokio::time::sleep(RETURN_CHECK), if is_withdrawn => {}
                 () = tokio::time::sleep_until(silent_at) => {
                     return Err(Error::HeartbeatLost { silence: self.session.board.silence() });
                 }
@@ -407,10 +402,6 @@ impl<'a> Connection<'a> {
 
     /// Writes the batch at once when the clock of its newest fact is known, else in a moment.
     async fn flush_when_dated(&mut self) -> Result<(), Error> {
-        let remembered = self.session.mirror.record().withdrawn_since_unix_nanos;
-        if remembered != self.session.board.withdrawn_since() {
-            return self.flush().await;
-        }
         if !self.batch.has_writes() {
             return Ok(());
         }
@@ -424,8 +415,7 @@ impl<'a> Connection<'a> {
     async fn flush(&mut self) -> Result<(), Error> {
         self.flush_at = None;
         let session = &mut *self.session;
-        let is_news = session.mirror.set_withdrawn(session.board.withdrawn_since());
-        if self.batch.is_empty() && !is_news {
+        if self.batch.is_empty() {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);

@@ -21,6 +21,8 @@ pub enum Error {
     Timeout { endpoint: String, what: Watched, limit: Duration },
     #[error("cannot read {what}: {reason}")]
     Request { what: Watched, reason: String },
+    #[error("cannot read {what}: permission denied")]
+    Denied { what: Watched },
     #[error("the watch of {watched} was refused: {reason}")]
     Refused { watched: Watched, reason: String },
     #[error("the connection ended: {reason}")]

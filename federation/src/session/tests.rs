@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use certs::{LiveLeaf, RootCa, Validity};
@@ -13,11 +13,14 @@ use mesh_store::{Embedded, Store};
 use mesh_types::{ClusterName, Label, LabelSet, SecurityIdentity};
 use source::Source;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use wan::{Condition, Wan};
 
 use crate::contract::{ClusterConfig, ExportClock, IpValue, Layout, Resource, identity, keys};
+use crate::health::{Health, Loss};
 use crate::liveness::Settings;
 use crate::mirror::MirrorRecord;
+use crate::outlook::{Outlook, Paths, Sight};
 use crate::peer::examples::declaration;
 use crate::peer::{self, Declaration, PeerRecord};
 use crate::service::{Handle, Options, Service};
@@ -62,6 +65,7 @@ struct Mesh {
     wan: Wan,
     federation: Option<(TaskSet, Handle)>,
     settings: Settings,
+    outlook: watch::Sender<Outlook>,
     _dir: TempDir,
 }
 
@@ -74,15 +78,30 @@ impl Mesh {
             (RootCa::generate(&name("cluster-a")).unwrap(), RootCa::generate(&name("cluster-b")).unwrap());
         let b = Source::start(&ca_b, &ca_a).await;
         let wan = Wan::to(b.address).await;
-        let mut mesh = Self { a, b, ca_a, ca_b, wan, federation: None, settings: Settings::default(), _dir: dir };
+        let mut mesh = Self {
+            a,
+            b,
+            ca_a,
+            ca_b,
+            wan,
+            federation: None,
+            settings: Settings::default(),
+            outlook: watch::Sender::default(),
+            _dir: dir,
+        };
         mesh.start_federation();
         mesh
     }
 
     fn start_federation(&mut self) {
         let leaf = LiveLeaf::new(self.ca_a.issue_remote(hour()).unwrap());
-        let options =
-            Options { store: Arc::clone(&self.a), leaf, liveness: self.settings, metrics: crate::Metrics::default() };
+        let options = Options {
+            store: Arc::clone(&self.a),
+            leaf,
+            liveness: self.settings,
+            metrics: crate::Metrics::default(),
+            outlook: self.outlook.subscribe(),
+        };
         let (service, handle) = Service::new(options);
         let tasks = TaskSet::new(Shutdown::new());
         tasks.spawn("federation", OnExit::Shutdown, service.run(tasks.shutdown().clone()));
@@ -134,6 +153,20 @@ impl Mesh {
 
     async fn await_key(&self, key: &str, is_there: bool) {
         eventually(key, || async { self.mirrored().await.contains_key(key) == is_there }).await;
+    }
+
+    async fn health(&self) -> Option<Health> {
+        let found = range(&*self.a, keys::HEALTH).await;
+        found.get("isthmus/v1/health/cluster-b").map(|value| Health::decode(value).unwrap())
+    }
+
+    /// What the own agents see of cluster-b from now on.
+    fn see(&self, paths: impl Fn(Instant) -> Paths) {
+        let paths = paths(Instant::now());
+        let unreached_by = if paths == Paths::Up { vec![] } else { vec!["a1".to_owned(), "a2".to_owned()] };
+        let sight = Sight { paths, since_unix_nanos: clock::unix_nanos(), unreached_by };
+        let clusters = [(name("cluster-b"), sight)].into();
+        self.outlook.send_replace(Outlook { clusters, ..Outlook::default() });
     }
 
     async fn record(&self) -> MirrorRecord {
@@ -373,19 +406,60 @@ async fn a_silent_peer_goes_stale_then_withdrawn_and_comes_back() {
     mesh.await_state(State::Stale).await;
     mesh.await_state(State::Withdrawn).await;
     assert_eq!(mesh.mirrored().await.len(), 4, "its facts stay mirrored");
-    eventually("remembered", || async { mesh.record().await.withdrawn_since_unix_nanos.is_some() }).await;
+    eventually("remembered", || async { mesh.health().await.is_some_and(|h| h.loss == Some(Loss::Control)) }).await;
     mesh.stop_federation().await;
     mesh.start_federation();
     mesh.await_state(State::Withdrawn).await;
     mesh.wan.set(Condition::Up);
     beat(&*mesh.b.store).await;
     mesh.await_state(State::Live).await;
-    eventually("forgotten", || async {
-        beat(&*mesh.b.store).await;
-        export(&*mesh.b.store, vec![ip(9)]).await;
-        mesh.record().await.withdrawn_since_unix_nanos.is_none()
-    })
-    .await;
+    eventually("forgotten", || async { mesh.health().await.is_some_and(|h| h.state == State::Live) }).await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_neither_answers_nor_is_reached_is_withdrawn_within_three_seconds() {
+    let mesh = Mesh::start().await;
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    mesh.see(|_| Paths::Up);
+    // Silently, as when a whole site is gone: nobody closes the connection.
+    mesh.wan.set(Condition::Stalled);
+    let died = Instant::now();
+    mesh.see(|since| Paths::Down { since });
+    eventually("dead", || async { mesh.health().await.is_some_and(|h| h.loss == Some(Loss::Cluster)) }).await;
+    let took = died.elapsed();
+    assert!(took <= Duration::from_secs(3), "{took:?}");
+    let health = mesh.health().await.unwrap();
+    assert!(health.reason.contains("no path to any of its nodes, as a1, a2 see it; no control: "), "{}", health.reason);
+    mesh.wan.set(Condition::Up);
+    mesh.see(|_| Paths::Up);
+    beat(&*mesh.b.store).await;
+    mesh.await_state(State::Live).await;
+    let status = &mesh.handle().status().await[0];
+    assert_eq!(status.paths.as_ref().unwrap().state, "up");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn facts_that_still_arrive_do_not_stand_in_for_the_sources_heartbeat() {
+    let mut mesh = Mesh::start().await;
+    mesh.stop_federation().await;
+    mesh.settings = Settings { stale_after: Duration::from_millis(500), withdraw_after: Duration::from_millis(1500) };
+    mesh.start_federation();
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    // The store behind it answers and even changes; nobody in the cluster beats.
+    for state in [State::Stale, State::Withdrawn] {
+        eventually(state.name(), || async {
+            export(&*mesh.b.store, vec![ip(9)]).await;
+            mesh.handle().state(&name("cluster-b")) == Some(state)
+        })
+        .await;
+    }
+    mesh.await_key("cilium/cache/ip/v1/cluster-b/10.2.1.9", true).await;
     mesh.stop().await;
 }
 

@@ -7,6 +7,7 @@ use mesh_types::view::Object;
 
 use super::AdminApi;
 use crate::objects::ObjectKey;
+use crate::view::health::Standing;
 
 impl AdminApi {
     pub(super) fn services(&self, request: &v1::ListRequest) -> v1::ListServicesResponse {
@@ -21,6 +22,7 @@ impl AdminApi {
             v1::ServiceRow {
                 selected: row.selected.iter().filter_map(|chosen| u32::try_from(chosen.index).ok()).collect(),
                 weights: row.selected.iter().map(|chosen| u32::from(chosen.weight)).collect(),
+                standings: row.standings.into_iter().map(standing).collect(),
                 backends: row.backends.into_iter().filter_map(|b| backend(&Object::Backend(b))).collect(),
                 service: service(&Object::Service(row.service)),
                 error: error.cloned().or(row.error).unwrap_or_default(),
@@ -67,6 +69,11 @@ impl AdminApi {
     fn select<T>(&self, pick: impl Fn(&Object) -> Option<T>) -> Vec<T> {
         self.view.read(|view| view.objects().filter_map(pick).collect())
     }
+}
+
+fn standing(standing: Standing) -> v1::ServiceStanding {
+    let Standing { cluster, usage, since_unix_nanos, reason } = standing;
+    v1::ServiceStanding { cluster: cluster.to_string(), state: usage.name().to_owned(), since_unix_nanos, reason }
 }
 
 fn kind(object: &Object) -> Option<Kind> {

@@ -15,7 +15,7 @@ use mesh_types::ClusterName;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use super::AdminApi;
+use super::{AdminApi, sights};
 use crate::callers::Asker;
 
 /// A role finds its next holder well within this, when its holder was killed.
@@ -48,6 +48,20 @@ impl Others {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Their numbers.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().copied()
+    }
+
+    /// What the agents of one of them see, when that is another version than the known one, or after a while.
+    pub(crate) async fn await_sights(&self, id: u64, known_version: u64) -> Result<v1::AwaitSightsResponse, Status> {
+        let client = self.0.get(&id).ok_or_else(|| Status::not_found(format!("there is no replica {id}")))?;
+        let (mut client, request) = (client.clone(), v1::AwaitSightsRequest { known_version });
+        let answer = tokio::time::timeout(sights::AWAITED + ANSWER, client.await_sights(request)).await;
+        let answer = answer.map_err(|_elapsed| Status::unavailable(format!("replica {id}: no answer")))?;
+        answer.map(Response::into_inner)
     }
 
     /// What each of the others that answers knows of agents.

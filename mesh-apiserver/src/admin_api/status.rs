@@ -53,6 +53,7 @@ impl AdminApi {
             global_services: counts[1],
             endpoints: counts[2],
             identities: counts[3],
+            own_side: self.controller.own_side().unwrap_or_default(),
         })
     }
 

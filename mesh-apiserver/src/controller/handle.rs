@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mesh_proto::v1;
+use mesh_types::ClusterName;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -55,6 +56,17 @@ impl Handle {
     /// The exporter's status; empty on a replica that does not export.
     pub fn export(&self) -> export::Status {
         self.serving.read().as_ref().map(|serving| serving.export.get()).unwrap_or_default()
+    }
+
+    /// Why nothing is concluded about other clusters; `None` where something is, and on a replica that does not mirror.
+    pub fn own_side(&self) -> Option<String> {
+        self.serving.read().as_ref().and_then(|serving| serving.federation.own_side())
+    }
+
+    /// Whether this replica holds a session to the cluster, and in what state; `None` on one that does not mirror.
+    pub fn session(&self, peer: &ClusterName) -> Option<federation::session::Snapshot> {
+        let federation = self.serving.read().as_ref().map(|serving| serving.federation.clone())?;
+        federation.peers().into_iter().find(|known| known.peer.declaration.name == *peer)
     }
 
     /// The state of every joined cluster; empty on a replica that does not mirror.

@@ -10,13 +10,17 @@ use mesh_runtime::{OnExit, ReadyGuard, Shutdown, TaskSet};
 use mesh_store::Store;
 use mesh_store::mvcc::RangeRequest;
 use mesh_types::{ClusterId, IdentityLayout};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::handle::{Handle, Serving};
+use crate::admin_api::Others;
+use crate::agent_api::Presence;
 use crate::export::{self, Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
+use crate::sights::Gather;
 use crate::source::manifests::Manifests;
+use crate::view;
 
 /// Batches of objects that may wait for the exporter; it takes all that wait at once.
 const SOURCE_QUEUE: usize = 64;
@@ -43,6 +47,10 @@ pub struct Plan {
     pub leaf: Arc<LiveLeaf>,
     pub liveness: federation::liveness::Settings,
     pub federation_metrics: federation::Metrics,
+    /// What agents report here and at the other replicas, and what Services ask for.
+    pub presence: Presence,
+    pub others: Others,
+    pub view: view::Handle,
 }
 
 /// The running parts.
@@ -65,11 +73,15 @@ impl Plan {
         let index = Index::new(self.settings.clone());
         let (exporter, export) =
             Exporter::new(Arc::clone(&store), index, facts, objects_out, self.export.clone(), ready);
+        let (outlook, seen) = watch::channel(federation::Outlook::default());
+        let gather =
+            Gather { presence: self.presence.clone(), others: self.others.clone(), view: self.view.clone(), outlook };
         let (federation, federation_handle) = federation::Service::new(federation::Options {
             store: Arc::clone(&store),
             leaf: Arc::clone(&self.leaf),
             liveness: self.liveness,
             metrics: self.federation_metrics.clone(),
+            outlook: seen,
         });
         handle.set(Serving { source, export, federation: federation_handle });
 
@@ -79,6 +91,7 @@ impl Plan {
             follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
         });
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
+        tasks.spawn("agents' sights", OnExit::Shutdown, gather.run(stop.clone()));
         tasks.spawn("federation", OnExit::Shutdown, federation.run(stop.clone()));
         Term(tasks)
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
+use federation::Health;
 use federation::contract::keys::{self, CacheKey};
 use federation::contract::{self, EndpointSliceValue, ExportClock, IpValue, Layout, NodeValue, Resource, ServiceValue};
 use federation::mirror::MirrorRecord;
@@ -46,9 +47,10 @@ pub(super) enum Fact {
     },
     Mirror {
         cluster: ClusterName,
-        is_withdrawn: bool,
         clock: u64,
     },
+    /// `None`: nothing was concluded yet.
+    Health(ClusterName, Option<Health>),
     /// The own exporter's.
     Clock(u64),
 }
@@ -100,9 +102,12 @@ fn fact(own: &ClusterName, key: &str, value: Option<&[u8]>) -> Result<Option<Fac
     }
     if let Some(name) = key.strip_prefix(keys::MIRRORS) {
         let record = value.map(MirrorRecord::decode).transpose()?.unwrap_or_default();
-        let is_withdrawn = record.withdrawn_since_unix_nanos.is_some();
         let clock = record.clock_unix_nanos;
-        return Ok(Some(Fact::Mirror { cluster: ClusterName::new(name)?, is_withdrawn, clock }));
+        return Ok(Some(Fact::Mirror { cluster: ClusterName::new(name)?, clock }));
+    }
+    if let Some(name) = key.strip_prefix(keys::HEALTH) {
+        let health = value.map(Health::decode).transpose()?;
+        return Ok(Some(Fact::Health(ClusterName::new(name)?, health)));
     }
     if key == keys::EXPORT_CLOCK {
         return Ok(value.map(ExportClock::decode).transpose()?.map(|c| Fact::Clock(c.unix_nanos)));

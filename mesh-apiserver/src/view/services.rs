@@ -9,6 +9,7 @@ use mesh_types::view::{Key, Object, Service, ServiceBackend};
 use mesh_types::{BackendState, ClusterName, ServiceName};
 
 use super::View;
+use super::health::Standing;
 
 /// A Service as the own cluster uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Row {
     pub selected: Vec<Chosen>,
     /// What is wrong with the settings, of the own cluster's Service.
     pub error: Option<String>,
+    /// How it uses each remote cluster; empty for a Service of a remote cluster that the own cluster has as well.
+    pub standings: Vec<Standing>,
 }
 
 struct Choice<'a>(&'a ServiceBackend);
@@ -70,7 +73,10 @@ impl View {
         let choices: Vec<Choice<'_>> = backends.iter().map(Choice).collect();
         let selected = select(self.consumer(&service.name), &choices);
         let error = if service.cluster == self.own { self.unknown_clusters(service) } else { None };
-        Row { service: service.clone(), backends, selected, error }
+        // The own cluster's Service decides for all of its name.
+        let is_decisive = service.cluster == self.own || self.consumer(&service.name).local.is_none();
+        let standings = if is_decisive { self.standings(&service.name) } else { Vec::new() };
+        Row { service: service.clone(), backends, selected, error, standings }
     }
 
     /// What is wrong with the own cluster's Services that only the whole mesh can tell: settings that name a cluster which

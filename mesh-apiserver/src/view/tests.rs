@@ -1,3 +1,4 @@
+use federation::{Loss, State};
 use mesh_types::Affinity;
 use mesh_types::view::Identity;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -7,23 +8,37 @@ use super::*;
 use crate::examples::{Cluster, mirrored, node, pod, service, slice};
 use crate::objects::{Kind, Meta, ObjectKey};
 
-fn apply(view: &mut View, written: &[(Bytes, Option<Bytes>)]) -> Change {
+pub(super) fn apply(view: &mut View, written: &[(Bytes, Option<Bytes>)]) -> Change {
     let (change, errors) = view.apply_values(written.iter().map(|(k, v)| (k, v.as_ref())));
     assert!(errors.is_empty(), "{errors:?}");
     change
 }
 
-fn mirror_record(peer: &str, withdrawn: bool, clock: u64) -> Vec<(Bytes, Option<Bytes>)> {
-    let record = federation::mirror::MirrorRecord {
-        clock_unix_nanos: clock,
-        withdrawn_since_unix_nanos: withdrawn.then_some(1),
-        ..Default::default()
-    };
+fn mirror_record(peer: &str, clock: u64) -> Vec<(Bytes, Option<Bytes>)> {
+    let record = federation::mirror::MirrorRecord { clock_unix_nanos: clock, ..Default::default() };
     vec![(format!("isthmus/v1/mirror/{peer}").into(), Some(record.encode().into()))]
 }
 
+/// A verdict on `peer`: live; with a loss withdrawn; without one stale, where some period is outlived.
+pub(super) fn verdict(peer: &str, loss: Option<Loss>, outlived_seconds: u64) -> Vec<(Bytes, Option<Bytes>)> {
+    let state = match (loss, outlived_seconds) {
+        (Some(_), _) => State::Withdrawn,
+        (None, 0) => State::Live,
+        (None, _) => State::Stale,
+    };
+    let health = Health {
+        state,
+        since_unix_nanos: 5_000_000_000,
+        reason: "told".to_owned(),
+        loss,
+        last_heartbeat_unix_nanos: 1_000_000_000,
+        outlived_seconds,
+    };
+    vec![(format!("isthmus/v1/health/{peer}").into(), Some(health.encode().into()))]
+}
+
 /// The addresses that take new connections to `shop/cart` at the consumer.
-fn chosen(view: &View) -> Vec<String> {
+pub(super) fn chosen(view: &View) -> Vec<String> {
     let rows = view.service_rows();
     let row = rows.first().expect("a Service of that name");
     row.selected.iter().map(|chosen| row.backends[chosen.index].address.to_string()).collect()
@@ -215,7 +230,7 @@ fn a_setting_that_names_a_cluster_which_is_not_joined_is_said_of_the_service_and
 }
 
 /// `here` with one pod and a Service, `there` with two backends; both in the view.
-fn two_clusters() -> (Cluster, Cluster, View) {
+pub(super) fn two_clusters() -> (Cluster, Cluster, View) {
     let (mut here, mut there) = (Cluster::new("here", 1), Cluster::new("there", 2));
     let global = json!({"service.cilium.io/global": "true"});
     here.apply(node("n1", "192.0.2.1", "10.1.0.0/24"));
@@ -275,13 +290,13 @@ fn one_backend_that_goes_is_one_deletion() {
 fn a_withdrawn_clusters_backends_leave_and_come_back_and_nothing_else_does() {
     let (_, mut there, mut view) = two_clusters();
     assert_eq!(chosen(&view), ["10.2.0.1", "10.2.0.2"]);
-    let change = apply(&mut view, &mirror_record("there", true, 0));
+    let change = apply(&mut view, &verdict("there", Some(Loss::Control), 0));
     assert!(change.upserts.is_empty() && change.deletes.len() == 2, "{change:?}");
     assert_eq!(chosen(&view), Vec::<String>::new());
     there.apply(slice("cart-x", &[("10.2.0.1", '+'), ("10.2.0.3", '+')]));
     let change = apply(&mut view, &mirrored(&mut there));
     assert!(change.is_empty(), "changes of a withdrawn cluster's backends wait: {change:?}");
-    let change = apply(&mut view, &mirror_record("there", false, 0));
+    let change = apply(&mut view, &verdict("there", None, 0));
     assert!(change.deletes.is_empty());
     assert_eq!(change.upserts.len(), 2);
     assert_eq!(chosen(&view), ["10.2.0.1", "10.2.0.3"]);
@@ -296,7 +311,7 @@ fn a_change_carries_the_sources_times() {
     written.push(("isthmus/v1/export/clock".into(), Some(clock.encode().into())));
     let change = apply(&mut view, &written);
     assert_eq!(change.origin_times, [(ClusterName::new("here").unwrap(), 5)].into());
-    let change = apply(&mut view, &mirror_record("there", false, 9));
+    let change = apply(&mut view, &mirror_record("there", 9));
     assert!(change.is_empty());
     assert_eq!(change.origin_times, [(ClusterName::new("there").unwrap(), 9)].into());
 }
@@ -320,7 +335,7 @@ fn the_difference_of_two_views_is_what_happened_between_them() {
     there.apply(slice("cart-x", &[("10.2.0.1", '+')]));
     apply(&mut view, &here.commit());
     apply(&mut view, &mirrored(&mut there));
-    apply(&mut view, &mirror_record("there", true, 0));
+    apply(&mut view, &verdict("there", Some(Loss::Control), 0));
     let change = view.since(&earlier);
     let mut replayed: BTreeMap<Key, Object> = earlier.objects().map(|o| (o.key(), o.clone())).collect();
     for key in &change.deletes {
@@ -339,7 +354,9 @@ enum Step {
     Service(bool, bool),
     NoService(bool),
     Pod(bool, u8, u8),
-    Withdraw(bool),
+    Judge(Option<Loss>, u64),
+    Never,
+    Period(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -349,7 +366,10 @@ fn step() -> impl Strategy<Value = Step> {
         any::<(bool, bool)>().prop_map(|(here, global)| Step::Service(here, global)),
         any::<bool>().prop_map(Step::NoService),
         (any::<bool>(), 0..3u8, 0..4u8).prop_map(|(here, name, ip)| Step::Pod(here, name, ip)),
-        any::<bool>().prop_map(Step::Withdraw),
+        (proptest::sample::select(vec![None, Some(Loss::Control), Some(Loss::Paths)]), 0..70u64)
+            .prop_map(|(loss, outlived)| Step::Judge(loss, outlived)),
+        proptest::strategy::Just(Step::Never),
+        (15..70u32).prop_map(Step::Period),
     ]
 }
 
@@ -387,7 +407,14 @@ proptest! {
                     let ip = format!("10.{}.1.{ip}", pick(is_here));
                     on(is_here, &mut |c| c.apply(pod(&format!("p{name}"), &ip, &format!("app{name}"))));
                 }
-                Step::Withdraw(withdrawn) => written = mirror_record("there", withdrawn, 0),
+                Step::Judge(loss, outlived) => written = verdict("there", loss, outlived),
+                Step::Never | Step::Period(_) => {
+                    let value = if let Step::Period(seconds) = step { format!("{seconds}s") } else { "never".to_owned() };
+                    let annotations = json!({
+                        "service.cilium.io/global": "true", "mesh.isthmus.io/withdraw-after": value,
+                    });
+                    on(true, &mut |c| c.apply(service("10.101.0.1", &annotations)));
+                }
             }
             written.extend(here.commit());
             written.extend(mirrored(&mut there));
@@ -407,5 +434,6 @@ proptest! {
         fresh.apply_values(store.iter().map(|(k, v)| (k, Some(v))));
         let whole: BTreeMap<Key, Object> = fresh.objects().map(|o| (o.key(), o.clone())).collect();
         prop_assert_eq!(replica, whole);
+        prop_assert_eq!(view.periods(), fresh.periods());
     }
 }

@@ -17,3 +17,4 @@ mod members;
 mod peers;
 mod restart;
 mod store;
+mod troubleshoot;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use mesh_types::view::{Cluster, Delta, Encryption, Identity, Ip, Key, Object, Service, ServiceBackend};
 use mesh_types::{
     Affinity, BackendState, ClusterId, ClusterName, Frontend, LabelSet, NamedPort, Node, NodeName, Preference,
-    Protocol, SecurityIdentity, ServiceName,
+    Protocol, SecurityIdentity, ServiceName, WithdrawAfter,
 };
 
 use super::Error;
@@ -149,6 +149,11 @@ fn service(s: v1::Service) -> Result<Service, Error> {
             failover: s.failover.iter().map(|c| cluster_name("service.failover", c)).collect::<Result<_, _>>()?,
             weights: s.weights.iter().map(cluster_weight).collect::<Result<_, _>>()?,
             spillover,
+            withdraw_after: match (s.never_withdrawn, s.withdraw_after_seconds) {
+                (true, _) => Some(WithdrawAfter::Never),
+                (false, 0) => None,
+                (false, seconds) => Some(WithdrawAfter::Seconds(seconds)),
+            },
         },
     })
 }

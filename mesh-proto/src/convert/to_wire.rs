@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use ipnet::IpNet;
 use mesh_types::view::{Delta, Encryption, Key, Object};
-use mesh_types::{Affinity, BackendState, ClusterName, Frontend, NamedPort, ServiceName};
+use mesh_types::{Affinity, BackendState, ClusterName, Frontend, NamedPort, ServiceName, WithdrawAfter};
 
 use crate::v1;
 
@@ -105,6 +105,11 @@ impl From<&Object> for v1::Object {
                 failover: s.prefers.failover.iter().map(ToString::to_string).collect(),
                 weights: s.prefers.weights.iter().map(cluster_weight).collect(),
                 spillover: s.prefers.spillover.map(u32::from).unwrap_or_default(),
+                withdraw_after_seconds: match s.prefers.withdraw_after {
+                    Some(WithdrawAfter::Seconds(seconds)) => seconds,
+                    Some(WithdrawAfter::Never) | None => 0,
+                },
+                never_withdrawn: s.prefers.withdraw_after == Some(WithdrawAfter::Never),
             }),
             Object::Backend(b) => Kind::Backend(v1::Backend {
                 cluster: b.cluster.to_string(),

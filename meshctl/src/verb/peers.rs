@@ -34,11 +34,38 @@ pub(crate) struct Peer {
     pub(crate) relists: u64,
     pub(crate) clock_offset_micros: i64,
     pub(crate) resources: Vec<Resource>,
+    pub(crate) paths: Paths,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_cilium: bool,
     /// Other Cilium clusters whose callers may be its own: they have a CA in common.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) shares_ca_with: Vec<String>,
+}
+
+/// Whether packets reach it, as the agents of the asked cluster see it together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Paths {
+    /// up, down or unknown; empty where the server does not say.
+    pub(crate) state: String,
+    pub(crate) since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unreached_by: Vec<String>,
+}
+
+impl Paths {
+    fn new(paths: v1::PathsStatus) -> Self {
+        let since = age::timestamp(paths.since_unix_nanos);
+        Self { state: paths.state, since, unreached_by: paths.unreached_by }
+    }
+
+    pub(crate) fn cell(&self) -> Cell {
+        let tone = match self.state.as_str() {
+            "up" => Tone::Good,
+            "down" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        Cell::toned(&self.state, tone)
+    }
 }
 
 /// One mirrored kind.
@@ -64,6 +91,7 @@ impl Peer {
             pod_prefixes: pod_prefixes.collect(),
             since: age::timestamp(peer.since_unix_nanos),
             last_heartbeat: age::timestamp(peer.last_heartbeat_unix_nanos),
+            paths: Paths::new(peer.paths.unwrap_or_default()),
             name: peer.name,
             id: peer.id,
             state: peer.state,
@@ -121,6 +149,7 @@ pub(crate) fn table(peers: &[Peer], now: Timestamp, colour: bool) -> String {
         "STATE",
         "FOR",
         "HEARTBEAT",
+        "PATHS",
         "SYNCED",
         "REVISION",
         "RECONNECTS",
@@ -135,6 +164,7 @@ pub(crate) fn table(peers: &[Peer], now: Timestamp, colour: bool) -> String {
             peer.state_cell(),
             age::since(now, peer.since).into(),
             age::since(now, peer.last_heartbeat).into(),
+            peer.paths.cell(),
             peer.synced().into(),
             peer.mirrored_revision.to_string().into(),
             peer.reconnects.to_string().into(),

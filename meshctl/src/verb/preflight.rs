@@ -59,6 +59,7 @@ pub(crate) async fn run(run: &Run, args: &Preflight) -> Result<Exit, Failure> {
     let (a, b) = (a?, b?);
     let mut findings = merged(&a, &b);
     findings.push(of_clocks(&a, &b));
+    findings.extend(of_mtu(&a, &b));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Pass);
     run.output.data(&findings, |findings, colour| table(findings).render(colour))?;
@@ -133,6 +134,20 @@ fn of_clocks(a: &Looked, b: &Looked) -> Finding {
     Finding { seen_by: "meshctl".to_owned(), severity, check: "clock".to_owned(), text }
 }
 
+/// `None` where an agent's word is missing on either side.
+fn of_mtu(a: &Looked, b: &Looked) -> Option<Finding> {
+    let (of_a, of_b) = (a.response.inner_mtu, b.response.inner_mtu);
+    if of_a == 0 || of_b == 0 || of_a == of_b {
+        return None;
+    }
+    let text = format!(
+        "{} sends packets of up to {of_a} bytes and {} of up to {of_b}: TCP follows the smaller, larger UDP is answered with \
+         \"too big\"; give the uplinks of both one MTU",
+        a.context, b.context
+    );
+    Some(Finding { seen_by: "meshctl".to_owned(), severity: Severity::Warn, check: "mtu".to_owned(), text })
+}
+
 fn count(findings: &[Finding], severity: Severity) -> usize {
     findings.iter().filter(|finding| finding.severity == severity).count()
 }
@@ -166,7 +181,7 @@ mod tests {
             text: (*text).to_owned(),
         });
         let asked = Instant::now();
-        let response = v1::PreflightResponse { findings: findings.collect(), now_unix_nanos };
+        let response = v1::PreflightResponse { findings: findings.collect(), now_unix_nanos, inner_mtu: 0 };
         Looked { context: context.to_owned(), response, asked, answered: asked }
     }
 
@@ -178,6 +193,19 @@ mod tests {
             merged(&a, &b).into_iter().map(|finding| (finding.seen_by, finding.text)).collect();
         let want = [("both", "same id"), ("a", "a reaches b"), ("b", "b does not reach a")];
         assert_eq!(said, want.map(|(who, text)| (who.to_owned(), text.to_owned())));
+    }
+
+    #[test]
+    fn clusters_whose_packets_differ_in_size_are_told_once_both_are_known() {
+        let sized = |context: &str, inner_mtu: u32| {
+            let mut looked = looked(context, &[], 0);
+            looked.response.inner_mtu = inner_mtu;
+            looked
+        };
+        let found = of_mtu(&sized("a", 1370), &sized("b", 8871)).unwrap();
+        assert!(found.text.contains("a sends packets of up to 1370 bytes and b of up to 8871"), "{}", found.text);
+        assert_eq!(of_mtu(&sized("a", 1370), &sized("b", 1370)), None);
+        assert_eq!(of_mtu(&sized("a", 1370), &sized("b", 0)), None);
     }
 
     #[test]

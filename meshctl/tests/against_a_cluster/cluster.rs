@@ -165,7 +165,7 @@ impl Admin for Server {
             finding(v1::Severity::Pass, "reach", format!("{} reaches {}", self.0.name, other.name)),
         ];
         let now_unix_nanos = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
-        Ok(Response::new(v1::PreflightResponse { findings, now_unix_nanos }))
+        Ok(Response::new(v1::PreflightResponse { findings, now_unix_nanos, inner_mtu: 0 }))
     }
 
     async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Answer<v1::ListTokensResponse> {
@@ -257,12 +257,47 @@ impl Admin for Server {
         Ok(Response::new(v1::ListIdentitiesResponse::default()))
     }
 
+    /// The steps of a real walk that matter here: a peer that is not live does not take connections.
+    async fn troubleshoot(&self, request: Request<v1::TroubleshootRequest>) -> Answer<v1::TroubleshootResponse> {
+        let wanted = request.into_inner().peer_name;
+        let peers: Vec<v1::PeerStatus> = self.0.inner.lock().peers.values().cloned().collect();
+        let chosen = peers.into_iter().filter(|peer| wanted.is_empty() || peer.name == wanted);
+        let walks: Vec<v1::PeerWalk> = chosen.map(walked).collect();
+        if walks.is_empty() && !wanted.is_empty() {
+            return Err(Status::not_found(format!("has not joined a cluster {wanted:?}")));
+        }
+        Ok(Response::new(v1::TroubleshootResponse { walks }))
+    }
+
+    async fn await_sights(&self, _: Request<v1::AwaitSightsRequest>) -> Answer<v1::AwaitSightsResponse> {
+        Ok(Response::new(v1::AwaitSightsResponse::default()))
+    }
+
     async fn list_agents(&self, _: Request<v1::ListAgentsRequest>) -> Answer<v1::ListAgentsResponse> {
         Ok(Response::new(v1::ListAgentsResponse::default()))
     }
 }
 
 /// A join token that west has used.
+fn walked(peer: v1::PeerStatus) -> v1::PeerWalk {
+    use v1::WalkResult::{Fail, NotReached, Pass};
+    let step = |step: &str, endpoint: &str, result: v1::WalkResult, text: &str| v1::WalkStep {
+        step: step.to_owned(),
+        endpoint: endpoint.to_owned(),
+        result: result.into(),
+        text: text.to_owned(),
+    };
+    let endpoint = "192.0.2.1:2379";
+    let mut steps = vec![step("record", "", Pass, "has 1 endpoints")];
+    if peer.state == "Live" {
+        steps.push(step("connect", endpoint, Pass, "takes connections"));
+    } else {
+        steps.push(step("connect", endpoint, Fail, "does not take connections"));
+        steps.push(step("tls", endpoint, NotReached, ""));
+    }
+    v1::PeerWalk { peer_name: peer.name, steps }
+}
+
 fn token_row(id: &str) -> v1::TokenRow {
     v1::TokenRow {
         id: id.to_owned(),

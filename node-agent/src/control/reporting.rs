@@ -25,9 +25,10 @@ impl Control {
         let object = |kind, name: String, error: String| ObjectError { kind, name, error, since_unix_nanos: stamp };
         let unattached = self.wiring.attach_failures.borrow_and_update().clone();
         errors.extend(unattached.into_iter().map(|(index, error)| object("device", index.to_string(), error)));
-        let (underlay, tunnel_up) = {
+        let (underlay, tunnel_up, inner_mtu) = {
             let state = self.wiring.underlay.borrow();
-            (state.errors.clone(), if state.is_encrypted { state.tunnel.is_some() } else { state.vxlan.is_some() })
+            let tunnel_up = if state.is_encrypted { state.tunnel.is_some() } else { state.vxlan.is_some() };
+            (state.errors.clone(), tunnel_up, state.sizes.map_or(0, |sizes| sizes.inner))
         };
         errors.extend(underlay.into_iter().map(|error| object("underlay", "node".to_owned(), error)));
         let mut counts = BTreeMap::new();
@@ -42,6 +43,7 @@ impl Control {
             refusals: counts,
             drift_total: self.drift_total,
             tunnel_up,
+            inner_mtu,
             endpoints: self.endpoints.len(),
             services: self.services.len(),
             ip_entries: self.ipcache.len(),

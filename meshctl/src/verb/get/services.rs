@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use mesh_proto::convert::Error;
 use mesh_proto::v1;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::table::{Cell, Table, Tone};
 use crate::wire::Port;
-use crate::{ask, wire};
+use crate::{age, ask, wire};
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -30,9 +31,24 @@ struct Row {
     weights: BTreeMap<String, u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spillover_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withdraw_after: Option<String>,
     backends: Vec<Backend>,
+    /// How it uses each remote cluster that has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remote: Vec<Remote>,
     #[serde(skip_serializing_if = "String::is_empty")]
     error: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Remote {
+    cluster: String,
+    /// live; stale: used, although it is not known to be well; withdrawn: not used
+    state: String,
+    since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +81,8 @@ pub(super) async fn run(run: &Run, args: &Get) -> Result<Exit, Failure> {
         }
     })
     .await;
-    super::show(run, super::rows(answers, "services", row), table)
+    let now = Timestamp::now();
+    super::show(run, super::rows(answers, "services", row), move |rows| table(rows, now))
 }
 
 fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
@@ -114,7 +131,35 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
         global: service.global,
         shared: service.shared,
         error: row.error,
+        withdraw_after: match (service.never_withdrawn, service.withdraw_after_seconds) {
+            (true, _) => Some("never".to_owned()),
+            (false, 0) => None,
+            (false, seconds) => Some(format!("{seconds}s")),
+        },
+        remote: row.standings.into_iter().map(Remote::from).collect(),
     })
+}
+
+impl From<v1::ServiceStanding> for Remote {
+    fn from(said: v1::ServiceStanding) -> Self {
+        let since = age::timestamp(said.since_unix_nanos);
+        Self { cluster: said.cluster, state: said.state, since, reason: said.reason }
+    }
+}
+
+/// `cluster-b live, cluster-c withdrawn for 12s: why`.
+fn remote(remotes: &[Remote], now: Timestamp) -> Cell {
+    let one = |r: &Remote| match r.state.as_str() {
+        "live" => format!("{} live", r.cluster),
+        state => format!("{} {state} for {}: {}", r.cluster, age::since(now, r.since), r.reason),
+    };
+    let is = |state: &str| remotes.iter().any(|r| r.state == state);
+    let tone = match (is("withdrawn"), is("stale")) {
+        (true, _) => Tone::Bad,
+        (false, true) => Tone::Warn,
+        (false, false) => Tone::Plain,
+    };
+    Cell::toned(remotes.iter().map(one).collect::<Vec<_>>().join(", "), tone)
 }
 
 /// `cluster-a 2/2, cluster-b 0/1`: selected of known, by cluster; where shares differ also each cluster's.
@@ -156,10 +201,13 @@ fn preference(row: &Row) -> String {
     if let Some(percent) = row.spillover_percent {
         words.push(format!("spillover {percent}%"));
     }
+    if let Some(period) = &row.withdraw_after {
+        words.push(format!("withdraw-after {period}"));
+    }
     words.join("; ")
 }
 
-fn table(rows: &[Row]) -> Table {
+fn table(rows: &[Row], now: Timestamp) -> Table {
     let mut table = Table::new([
         "SEEN BY",
         "CLUSTER",
@@ -170,6 +218,7 @@ fn table(rows: &[Row]) -> Table {
         "GLOBAL",
         "PREFERS",
         "BACKENDS",
+        "REMOTE",
         "ERROR",
     ]);
     for r in rows {
@@ -194,10 +243,12 @@ fn table(rows: &[Row]) -> Table {
             } else {
                 Cell::toned(by_cluster(&r.backends), if used { Tone::Plain } else { Tone::Warn })
             },
+            remote(&r.remote, now),
             Cell::toned(&r.error, Tone::Bad),
         ]);
     }
-    if rows.iter().all(|r| r.error.is_empty()) { table.without("ERROR") } else { table }
+    let table = if rows.iter().all(|r| r.error.is_empty()) { table.without("ERROR") } else { table };
+    if rows.iter().all(|r| r.remote.is_empty()) { table.without("REMOTE") } else { table }
 }
 
 #[cfg(test)]
@@ -231,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_service_shows_selected_of_known_backends_by_cluster() {
-        let table = table(&[row("a", message()).unwrap()]).render(false);
+        let table = table(&[row("a", message()).unwrap()], Timestamp::UNIX_EPOCH).render(false);
         assert_eq!(
             table,
             "SEEN BY  CLUSTER    NAMESPACE  NAME  ADDRESS     PORTS   GLOBAL  PREFERS  BACKENDS\n\
@@ -255,6 +306,25 @@ mod tests {
         (service.failover, service.spillover) = (vec!["cluster-b".into(), "cluster-c".into()], 50);
         let shown = row("a", message).unwrap();
         assert_eq!(preference(&shown), "failover cluster-b, cluster-c; spillover 50%");
+    }
+
+    #[test]
+    fn each_remote_cluster_shows_since_when_it_is_not_used_and_why() {
+        let standing = |cluster: &str, state: &str, seconds: u64, reason: &str| v1::ServiceStanding {
+            cluster: cluster.into(),
+            state: state.into(),
+            since_unix_nanos: seconds * 1_000_000_000,
+            reason: reason.into(),
+        };
+        let mut message = message();
+        message.standings =
+            vec![standing("cluster-b", "live", 1, ""), standing("cluster-c", "withdrawn", 88, "no path to it")];
+        message.service.as_mut().unwrap().withdraw_after_seconds = 60;
+        let row = row("a", message).unwrap();
+        assert_eq!(preference(&row), "local; withdraw-after 60s");
+        let now = Timestamp::from_second(100).unwrap();
+        let text = table(&[row], now).render(false);
+        assert!(text.contains("cluster-b live, cluster-c withdrawn for 12s: no path to it"), "{text}");
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub(super) fn of(report: &ClusterReport, now: Timestamp) -> Vec<Problem> {
     for error in &report.source.errors {
         found.push(problem(&error.object, format!("left out: {}", error.error)));
     }
+    if !report.own_side.is_empty() {
+        let text = format!("{}; no cluster is withdrawn meanwhile, local backends serve on", report.own_side);
+        found.push(problem("own side", text));
+    }
     for peer in &report.peers {
         of_peer(peer, now, &mut found);
     }
@@ -37,6 +41,10 @@ fn of_peer(peer: &Peer, now: Timestamp, found: &mut Vec<Problem>) {
     if !peer.is_live() {
         let reason = if peer.reason.is_empty() { String::new() } else { format!(": {}", peer.reason) };
         found.push(problem(&object, format!("{} for {}{reason}", peer.state, age::since(now, peer.since))));
+    }
+    if peer.paths.state == "down" && peer.is_live() {
+        let (by, since) = (peer.paths.unreached_by.join(", "), age::since(now, peer.paths.since));
+        found.push(problem(&object, format!("no path to any of its nodes for {since}, as {by} see it")));
     }
     for r in peer.resources.iter().filter(|r| r.rejected > 0) {
         let text = format!("{} keys of {} were rejected, the last: {}", r.rejected, r.kind, r.last_rejection);

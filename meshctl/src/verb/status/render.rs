@@ -58,8 +58,19 @@ pub(super) fn cluster(c: &ClusterReport, now: Timestamp, colour: bool) -> String
 }
 
 fn peers(c: &ClusterReport, now: Timestamp) -> Table {
-    let mut table =
-        Table::new(["PEER", "ID", "STATE", "FOR", "HEARTBEAT", "SYNCED", "KEYS", "REJECTED", "RECONNECTS", "RELISTS"]);
+    let mut table = Table::new([
+        "PEER",
+        "ID",
+        "STATE",
+        "FOR",
+        "HEARTBEAT",
+        "PATHS",
+        "SYNCED",
+        "KEYS",
+        "REJECTED",
+        "RECONNECTS",
+        "RELISTS",
+    ]);
     for p in &c.peers {
         let rejected = p.rejected();
         table.row([
@@ -68,6 +79,7 @@ fn peers(c: &ClusterReport, now: Timestamp) -> Table {
             p.state_cell(),
             age::since(now, p.since).into(),
             age::since(now, p.last_heartbeat).into(),
+            p.paths.cell(),
             p.synced().into(),
             p.resources.iter().map(|r| u64::from(r.keys)).sum::<u64>().to_string().into(),
             Cell::toned(rejected.to_string(), if rejected > 0 { Tone::Warn } else { Tone::Plain }),

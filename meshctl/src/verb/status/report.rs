@@ -22,6 +22,9 @@ pub(super) struct ClusterReport {
     pub(super) identities: u32,
     pub(super) store: Store,
     pub(super) source: Source,
+    /// Why nothing is concluded about other clusters now; empty where something is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) own_side: String,
     pub(super) peers: Vec<Peer>,
     pub(super) agents: Vec<Agent>,
     pub(super) problems: Vec<Problem>,
@@ -111,6 +114,7 @@ impl ClusterReport {
                 objects: source.objects,
                 errors: source.errors.into_iter().map(|e| ObjectError { object: e.object, error: e.error }).collect(),
             },
+            own_side: status.own_side,
             peers: status.peers.into_iter().map(|p| Peer::new(context, p)).collect(),
             agents: status.agents.into_iter().map(Agent::from).collect(),
             problems: Vec::new(),

@@ -72,6 +72,7 @@ fn status() -> v1::GetStatusResponse {
             since_unix_nanos: ago(187_000),
             last_heartbeat_unix_nanos: ago(420),
             resources: vec![resource("nodes", 2, 0), resource("ip", 14, 0)],
+            paths: Some(v1::PathsStatus { state: "up".into(), ..Default::default() }),
             ..Default::default()
         }],
         agents: vec![agent("a1"), agent("a2")],
