@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::keyspace::Keyspace;
+use crate::overlay::{Found, Overlay, Shown};
 use crate::stored::{Record, Versions};
 use crate::{Event, EventKind, KeyRange};
 
@@ -91,6 +92,37 @@ impl<'a> Changes<'a> {
     /// Those of a range of keys.
     pub fn events_in<'b>(&'b self, range: &'b KeyRange) -> impl Iterator<Item = Event> + 'b {
         self.records().filter(|record| range.contains(record.key())).map(|record| self.event(record))
+    }
+
+    /// Those of a range of keys as they are shown through an overlay: one event for a key, whichever of its places changed.
+    ///
+    /// Where what is shown goes while an older version in the other place stays, that one comes back: a put of an earlier
+    /// revision. Who moves a key in one transaction, or writes its new place before it deletes the old one, never has it.
+    pub fn events_through(&self, range: &KeyRange, overlay: &Overlay) -> Vec<Event> {
+        let main = self.revision();
+        let shown = Shown { keyspace: self.keyspace, overlay: Some(overlay) };
+        let before = |key: &[u8]| if main > self.compacted { shown.get(key, main - 1) } else { None };
+        let mut events = Vec::new();
+        let mut told: HashSet<&[u8]> = HashSet::new();
+        for found in self.records().filter_map(|record| shown.find(range, record)) {
+            let key = found.key();
+            let now = shown.get(key, main);
+            let is_news = match &now {
+                Some(now) if now.record.mod_revision == main => found.is(now),
+                // What was not seen before the compaction may be told again.
+                Some(now) => before(key).is_none_or(|before| !before.is(now)),
+                None => true,
+            };
+            if !is_news || !told.insert(key) {
+                continue;
+            }
+            let (kind, kv) = match now {
+                Some(now) => (EventKind::Put, now.key_value()),
+                None => (EventKind::Delete, found.key_value()),
+            };
+            events.push(Event { kind, kv, prev_kv: before(key).as_ref().map(Found::key_value) });
+        }
+        events
     }
 
     fn event(&self, record: &Record) -> Event {

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::keyspace::Keyspace;
+use crate::overlay::{Found, Overlay, Shown};
 use crate::stored::Record;
 use crate::{Error, RangeRequest, RangeResponse, SortOrder, SortTarget};
 
@@ -45,6 +46,15 @@ fn check_revision(request: &RangeRequest, revision: i64, compacted: i64) -> Resu
 }
 
 pub(crate) fn read(view: View<'_>, request: &RangeRequest) -> Result<RangeResponse, Error> {
+    read_through(view, request, None)
+}
+
+/// The same of what is shown through an overlay.
+pub(crate) fn read_through(
+    view: View<'_>,
+    request: &RangeRequest,
+    overlay: Option<&Overlay>,
+) -> Result<RangeResponse, Error> {
     check_revision(request, view.revision, view.compacted)?;
     let at = if request.revision > 0 { request.revision } else { view.revision };
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
@@ -56,18 +66,19 @@ pub(crate) fn read(view: View<'_>, request: &RangeRequest) -> Result<RangeRespon
     };
 
     let mut count = 0_usize;
-    let mut found: Vec<&Record> = Vec::new();
-    for record in view.keyspace.scan(&request.range, at) {
+    let mut found: Vec<Found<'_>> = Vec::new();
+    let shown = Shown { keyspace: view.keyspace, overlay };
+    for one in shown.scan(&request.range, at) {
         count += 1;
-        if !request.count_only && found.len() < fetch && admits(request, record) {
-            found.push(record);
+        if !request.count_only && found.len() < fetch && admits(request, one.record) {
+            found.push(one);
         }
     }
     sort(&mut found, request);
     let more = found.len() > limit;
     found.truncate(limit);
-    let show = if request.keys_only { Record::without_value } else { Record::key_value };
-    let kvs = found.into_iter().map(show).collect();
+    let show = if request.keys_only { Found::without_value } else { Found::key_value };
+    let kvs = found.iter().map(show).collect();
     Ok(RangeResponse { revision: view.revision, kvs, more, count: i64::try_from(count).unwrap_or(i64::MAX) })
 }
 
@@ -78,12 +89,14 @@ fn admits(request: &RangeRequest, record: &Record) -> bool {
         && (request.max_create_revision == 0 || record.create_revision <= request.max_create_revision)
 }
 
-fn sort(found: &mut [&Record], request: &RangeRequest) {
+fn sort(found: &mut [Found<'_>], request: &RangeRequest) {
     // Keys with the same value stay in byte order, in both directions: what etcd does with up to twelve of them, and
     // leaves open for more.
     let descend = request.sort_order == SortOrder::Descend;
     let by = |order: fn(&Record, &Record) -> Ordering| {
-        move |a: &&Record, b: &&Record| if descend { order(b, a) } else { order(a, b) }
+        move |a: &Found<'_>, b: &Found<'_>| {
+            if descend { order(b.record, a.record) } else { order(a.record, b.record) }
+        }
     };
     match request.sort_target {
         SortTarget::Key if !descend => {}
