@@ -5,7 +5,7 @@
 
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
+    Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, Overlay, PutRequest,
     PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
@@ -29,6 +29,11 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a key or a range. Linearizable unless `serializable` is set: it sees every write acknowledged before it was
     /// called, on any replica.
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>>;
+
+    /// The same of what is shown through an overlay: as if its keys were where they are shown.
+    fn range_through(&self, _request: RangeRequest, _overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
+        not_served(OVERLAYS)
+    }
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>>;
 
@@ -117,6 +122,9 @@ pub trait Store: Send + Sync + 'static {
         self.identity().cluster_id
     }
 }
+
+/// What a backend that knows one place for a key alone does not serve.
+pub(crate) const OVERLAYS: &str = "reading through an overlay";
 
 fn not_served<T: Send + 'static>(what: &'static str) -> BoxFuture<'static, Result<T>> {
     Box::pin(std::future::ready(Err(Error::NotServed { what })))

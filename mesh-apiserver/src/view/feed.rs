@@ -188,7 +188,7 @@ impl Handle {
         }
         // One range over all that the view reads, so that a batch is one revision as a whole.
         let range = KeyRange::new("cilium/", "isthmus/v2");
-        let request = WatchRequest { range, start_revision: revision + 1, progress_interval: None };
+        let request = WatchRequest { range, start_revision: revision + 1, ..WatchRequest::default() };
         let watcher = self.store.watch(request).await.map_err(Failure::Store)?;
         let mut state = self.state.write();
         if state.revision == 0 {

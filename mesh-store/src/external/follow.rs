@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{External, Seen, convert, errors};
-use crate::backend::{Error, Result, WatchBatch, WatchControl, WatchRequest, WatchUpdate, Watcher};
+use crate::backend::{Error, OVERLAYS, Result, WatchBatch, WatchControl, WatchRequest, WatchUpdate, Watcher};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -66,6 +66,9 @@ impl External {
     }
 
     pub(super) async fn start_watch(&self, request: WatchRequest) -> Result<Watcher> {
+        if request.overlay.is_some() {
+            return Err(Error::NotServed { what: OVERLAYS });
+        }
         let interval = request.progress_interval.unwrap_or(self.progress_interval);
         // "From the next change on" means after what this caller has seen acknowledged, which the member that serves the
         // watch may not have applied yet.
