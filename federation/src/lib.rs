@@ -11,6 +11,7 @@
 //! Must never write outside a peer's own part of the store, and never send anything to a peer: each side only reads the other.
 
 pub mod contract;
+mod imports;
 pub mod join;
 pub mod liveness;
 pub mod metrics;

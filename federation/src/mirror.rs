@@ -68,7 +68,9 @@ impl Mirror {
     /// Forgets the resume point: the source is another store than before. What is mirrored stays until it is listed again.
     pub fn restart(&mut self, source_cluster_id: u64) {
         let withdrawn_since_unix_nanos = self.record.withdrawn_since_unix_nanos;
-        self.record = MirrorRecord { source_cluster_id, withdrawn_since_unix_nanos, ..MirrorRecord::default() };
+        let imports_revision = self.record.imports_revision;
+        self.record =
+            MirrorRecord { source_cluster_id, withdrawn_since_unix_nanos, imports_revision, ..MirrorRecord::default() };
     }
 
     /// Says that a watch must list before it can go on.

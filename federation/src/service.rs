@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
 use crate::contract::keys;
+use crate::imports;
 use crate::liveness::{self, Settings};
 use crate::metrics::Metrics;
 use crate::mirror;
@@ -54,6 +55,8 @@ type Boards = Arc<RwLock<BTreeMap<ClusterName, Board>>>;
 
 pub struct Service {
     shared: Shared,
+    /// Where the sessions hear of the import rules.
+    rules: watch::Sender<Option<Arc<imports::Known>>>,
     boards: Boards,
     states: watch::Sender<States>,
     nudge: Arc<Notify>,
@@ -71,13 +74,22 @@ impl Service {
         let (states, seen) = watch::channel(States::default());
         let boards = Boards::default();
         let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), seen);
-        let shared = Shared { store, leaf, liveness, metrics };
-        let service = Self { shared, boards, states, nudge: Arc::default(), sessions: BTreeMap::new() };
+        let (rules, imports) = watch::channel(None);
+        let shared = Shared { store, leaf, liveness, metrics, imports };
+        let service = Self { shared, rules, boards, states, nudge: Arc::default(), sessions: BTreeMap::new() };
         (service, handle)
     }
 
     /// Runs until stopped. Sessions stop with it; what is mirrored stays.
-    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), Error> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
+        let rules = imports::follow(Arc::clone(&self.shared.store), self.rules.clone());
+        tokio::select! {
+            () = rules => Ok(()),
+            result = self.run_sessions(shutdown) => result,
+        }
+    }
+
+    async fn run_sessions(mut self, shutdown: Shutdown) -> Result<(), Error> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         while !shutdown.is_requested() {
             match self.follow_peers(&shutdown).await {

@@ -12,6 +12,7 @@ use mesh_store::Store;
 
 use crate::contract::Resource;
 use crate::contract::validate::{Rejection, Rules};
+use crate::imports::{self, Imports};
 use crate::liveness::Settings;
 use crate::metrics::Metrics;
 use crate::mirror::{self, Batch, Mirror};
@@ -39,11 +40,13 @@ pub(crate) struct Shared {
     pub(crate) leaf: Arc<LiveLeaf>,
     pub(crate) liveness: Settings,
     pub(crate) metrics: Metrics,
+    pub(crate) imports: imports::Feed,
 }
 
 pub(crate) struct Session {
     peer: PeerRecord,
     rules: Rules,
+    imports: Imports,
     leaf: Arc<LiveLeaf>,
     liveness: Settings,
     metrics: Metrics,
@@ -61,8 +64,9 @@ impl Session {
             board.restored(record.withdrawn_since_unix_nanos, record.newest_revision());
         }
         let rules = peer.declaration.rules();
-        let Shared { leaf, liveness, metrics, .. } = shared;
-        Ok(Self { peer, rules, leaf, liveness, metrics, board, mirror, is_connected: false })
+        let Shared { leaf, liveness, metrics, imports, .. } = shared;
+        let imports = Imports::open(peer.declaration.name.clone(), imports).await;
+        Ok(Self { peer, rules, imports, leaf, liveness, metrics, board, mirror, is_connected: false })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.
@@ -90,6 +94,11 @@ impl Session {
     }
 
     async fn connect(&mut self, attempt: usize) -> Error {
+        // Whether the peer can be reached or not: what is not taken any more goes now.
+        self.imports.renew();
+        if let Err(error) = self.withdraw_not_imported().await {
+            return error.into();
+        }
         let endpoints = &self.peer.declaration.etcd_endpoints;
         let Some(endpoint) = endpoints.get(attempt % endpoints.len().max(1)) else { return Error::NoEndpoint };
         match link::Link::prepare(&self.peer, endpoint, &self.leaf).await {
@@ -107,6 +116,34 @@ impl Session {
         if !matches!(error, Error::SourceChanged { .. }) {
             backoff.wait().await;
         }
+    }
+
+    /// Removes from the mirror what the import rules do not take any more.
+    async fn withdraw_not_imported(&mut self) -> Result<(), mirror::Error> {
+        if self.mirror.record().imports_revision == self.imports.revision() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        for resource in Resource::MIRRORED.into_iter().filter(|resource| imports::concerns(*resource)) {
+            for (rest, value) in self.mirror.mirrored(resource).await? {
+                if !self.takes(resource, &rest, &value) {
+                    batch.delete(&self.peer.declaration.name, resource, &rest);
+                }
+            }
+        }
+        if batch.has_writes() {
+            self.mirror.write(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the import rules take a key of the peer; counts it if not.
+    fn takes(&self, resource: Resource, rest: &str, value: &[u8]) -> bool {
+        let is_taken = self.imports.takes(resource, rest, value);
+        if !is_taken {
+            self.board.not_imported(resource, rest);
+        }
+        is_taken
     }
 
     fn reject(&self, resource: Resource, rejection: Rejection) {

@@ -9,7 +9,7 @@
 //! The resume point moves with the batch that carries the facts, so whatever ends a connection, the next one goes on from
 //! what is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::error::Error;
 use super::link::{Link, Listing};
 use super::watches::{Change, Message, Update, Watches};
 use crate::contract::{ClusterConfig, ExportClock, Layout, Resource, keys, stamp};
+use crate::imports;
 use crate::mirror::{Batch, Watched};
 use crate::state::Phase;
 
@@ -44,6 +45,10 @@ pub(super) struct Connection<'a> {
     config: Option<ClusterConfig>,
     /// Keys of the canaries seen.
     canaries: BTreeSet<String>,
+    /// Kinds whose mirror was chosen by other import rules than the present ones: they are listed again.
+    unchosen: BTreeSet<Resource>,
+    /// Kinds that were listed while their watch went on: what it says up to that revision is old.
+    listed: BTreeMap<Watched, i64>,
     batch: Batch,
     /// Newest revision of a fact in the batch.
     facts_revision: i64,
@@ -66,6 +71,8 @@ impl<'a> Connection<'a> {
             standing: BTreeSet::new(),
             config: None,
             canaries: BTreeSet::new(),
+            unchosen: BTreeSet::new(),
+            listed: BTreeMap::new(),
             batch: Batch::default(),
             facts_revision: 0,
             clock_revision: None,
@@ -86,6 +93,7 @@ impl<'a> Connection<'a> {
 
     async fn follow(&mut self) -> Result<Infallible, Error> {
         self.recall().await?;
+        self.choose_again();
         for watched in [Watched::Config, Watched::Canaries, Watched::Heartbeat] {
             self.start(watched).await?;
         }
@@ -100,6 +108,7 @@ impl<'a> Connection<'a> {
             let is_withdrawn = self.session.mirror.record().withdrawn_since_unix_nanos.is_some();
             tokio::select! {
                 message = watches.next() => self.apply(message?).await?,
+                () = self.session.imports.changed() => self.choose().await?,
                 () = tokio::time::sleep_until(flush_at.unwrap_or(silent_at)), if flush_at.is_some() => {
                     self.flush().await?;
                     continue;
@@ -131,6 +140,38 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
+    /// Notes what has to be listed because the import rules are others than the mirror's.
+    fn choose_again(&mut self) {
+        if self.session.mirror.record().imports_revision != self.session.imports.revision() {
+            self.unchosen = Resource::MIRRORED.into_iter().filter(|resource| imports::concerns(*resource)).collect();
+        }
+    }
+
+    /// Takes over changed import rules: what is not taken any more goes, what is taken now is listed.
+    async fn choose(&mut self) -> Result<(), Error> {
+        self.flush().await?;
+        if !self.session.imports.renew() {
+            if self.unchosen.is_empty() {
+                self.batch.set_imports(self.session.imports.revision());
+            }
+            return Ok(());
+        }
+        tracing::info!(peer = %self.session.peer.declaration.name, "import rules have changed: choosing anew");
+        self.session.withdraw_not_imported().await?;
+        self.choose_again();
+        for resource in self.unchosen.clone() {
+            let watched = Watched::Resource(resource);
+            if !self.asked.contains(&watched) {
+                continue;
+            }
+            let Some(listing) = self.link.list(watched, &self.range(watched)).await? else { continue };
+            self.heard(listing.cluster_id)?;
+            self.listed.insert(watched, listing.revision);
+            self.listed(watched, listing).await?;
+        }
+        Ok(())
+    }
+
     fn layout(&self) -> Layout {
         if self.session.mirror.record().is_cached { Layout::Cache } else { Layout::State }
     }
@@ -150,7 +191,8 @@ impl<'a> Connection<'a> {
     async fn start(&mut self, watched: Watched) -> Result<(), Error> {
         self.asked.insert(watched);
         let range = self.range(watched);
-        let reached = match self.session.mirror.record().revision(watched) {
+        let is_chosen = !matches!(watched, Watched::Resource(resource) if self.unchosen.contains(&resource));
+        let reached = match self.session.mirror.record().revision(watched).filter(|_| is_chosen) {
             Some(revision) => revision,
             None => match self.link.list(watched, &range).await? {
                 Some(listing) => {
@@ -221,13 +263,17 @@ impl<'a> Connection<'a> {
         self.flush().await?;
         let peer = self.session.peer.declaration.name.clone();
         let mut gone = self.session.mirror.mirrored(resource).await?;
-        if !gone.is_empty() {
+        let is_of_rules = self.unchosen.remove(&resource);
+        if !gone.is_empty() && !is_of_rules {
             self.session.board.update(|known| known.relists += 1);
             self.session.metrics.relisted(&peer, resource);
         }
         let prefix = self.layout().prefix(resource, &peer);
         for (key, value) in listing.kvs {
             let rest = rest_of(&key, &prefix);
+            if !self.session.takes(resource, &rest, &value) {
+                continue;
+            }
             match self.session.rules.check(resource, &rest, &value) {
                 Ok(()) if gone.get(&rest) == Some(&value) => drop(gone.remove(&rest)),
                 Ok(()) => {
@@ -243,6 +289,9 @@ impl<'a> Connection<'a> {
         let canary = Layout::Cache.canary(resource, &peer);
         self.batch.put_last(canary, stamp::rfc3339(jiff::Timestamp::now()));
         self.batch.advance(Watched::Resource(resource), listing.revision);
+        if self.unchosen.is_empty() {
+            self.batch.set_imports(self.session.imports.revision());
+        }
         self.flush().await?;
         self.session.board.synced(resource, true);
         Ok(())
@@ -293,7 +342,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn changed(&mut self, watched: Watched, changes: Vec<Change>) -> Result<(), Error> {
-        for change in changes {
+        let listed = self.listed.get(&watched).copied().unwrap_or_default();
+        for change in changes.into_iter().filter(|change| change.revision > listed) {
             let revision = change.revision;
             self.said(watched, change, true)?;
             self.batch.advance(watched, revision);
@@ -337,6 +387,8 @@ impl<'a> Connection<'a> {
                 self.facts_revision = self.facts_revision.max(revision);
                 let peer = &self.session.peer.declaration.name;
                 let rest = rest_of(&key, &self.layout().prefix(resource, peer));
+                // What is not taken counts as not there.
+                let value = value.filter(|value| self.session.takes(resource, &rest, value));
                 let checked = value.map(|value| self.session.rules.check(resource, &rest, &value).map(|()| value));
                 match checked.transpose() {
                     Ok(Some(value)) => self.batch.put(peer, resource, &rest, value),

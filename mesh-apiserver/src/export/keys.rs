@@ -37,6 +37,7 @@ pub fn parse_backend(rest: &str) -> Option<(ServiceName, IpAddr)> {
 /// Keys of a lower rank are put first and deleted last: a number before the address that means it, an address before the
 /// Service that lists it, and what announces the cluster after all of its facts.
 pub(super) fn rank(key: &[u8]) -> u8 {
+    let key = contract::shown(key);
     const ORDER: [&str; 8] = [
         IDENTITY,
         "cilium/state/identities/",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use federation::contract::{IpValue, NodeValue, ServiceValue};
+use mesh_types::exchange::{Scope, Terms};
 use mesh_types::view::{Service, ServiceBackend};
 use mesh_types::{LabelSet, NodeName, ServiceName};
 
@@ -17,6 +18,8 @@ pub enum Key {
     LocalBackend(ServiceName, IpAddr),
     /// A Service as remote clusters see it.
     Service(ServiceName),
+    /// What a Namespace or a Service says about who may have what. `None` of a Namespace: there is no such object.
+    Terms(Scope),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub enum Value {
     LocalService(Service),
     LocalBackend(ServiceBackend),
     Service(Box<ServiceValue>),
+    Terms(Terms),
 }
 
 /// A pod's address. `value.id` is 0: the number comes from the allocator.

@@ -33,15 +33,17 @@ fn shown(changes: &[Change]) -> Vec<String> {
                 Key::LocalService(s) => format!("{sign}local {s}"),
                 Key::LocalBackend(s, ip) => format!("{sign}backend {s} {ip}"),
                 Key::Service(s) => format!("{sign}service {s}"),
+                Key::Terms(scope) => format!("{sign}terms {scope}"),
             }
         })
         .collect()
 }
 
 fn address(changes: &[Change]) -> &Address {
-    match changes {
-        [Change { value: Some(Value::Ip(address)), .. }] => address,
-        other => panic!("one address, not {other:?}"),
+    let mut addresses = changes.iter().filter(|change| !matches!(change.key, Key::Terms(_)));
+    match (addresses.next(), addresses.next()) {
+        (Some(Change { value: Some(Value::Ip(address)), .. }), None) => address,
+        _ => panic!("one address, not {changes:?}"),
     }
 }
 

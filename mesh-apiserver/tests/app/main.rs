@@ -7,6 +7,7 @@ mod auth;
 mod cilium_client;
 mod etcd;
 mod etcdctl;
+mod exchange;
 mod external;
 mod frames;
 mod harness;
