@@ -2,6 +2,7 @@
 
 mod export;
 mod hostile;
+mod import;
 mod reader;
 
 use crate::harness::{GLOBAL, Server, global_service, node, pod};
@@ -20,6 +21,11 @@ pub(super) struct Mesh {
 impl Mesh {
     /// East keeps `shop` for `export_to` from its first start on, and has joined both others.
     pub(super) async fn start(export_to: &str) -> Self {
+        Self::with(export_to, |_west| ()).await
+    }
+
+    /// The same, with manifests of west's that it has from its start on.
+    pub(super) async fn with(export_to: &str, prepare: impl FnOnce(&Server)) -> Self {
         let east = Server::start("east", 1).await;
         east.write("a-node.yaml", &node("e1", "192.0.1.1", "10.1.0.0/24"));
         // Read before the Namespace that keeps it.
@@ -28,6 +34,7 @@ impl Mesh {
         east.write("d-open.yaml", &open_pod("10.1.0.2"));
         east.write("e-namespace.yaml", &namespace(Some(export_to)));
         let (west, south) = (Server::start("west", 2).await, Server::start("south", 3).await);
+        prepare(&west);
         for server in [&east, &west, &south] {
             server.ready().await;
         }
