@@ -31,9 +31,7 @@ pub trait Store: Send + Sync + 'static {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>>;
 
     /// The same of what is shown through an overlay: as if its keys were where they are shown.
-    fn range_through(&self, _request: RangeRequest, _overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
-        not_served(OVERLAYS)
-    }
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>>;
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>>;
 
@@ -122,9 +120,6 @@ pub trait Store: Send + Sync + 'static {
         self.identity().cluster_id
     }
 }
-
-/// What a backend that knows one place for a key alone does not serve.
-pub(crate) const OVERLAYS: &str = "reading through an overlay";
 
 fn not_served<T: Send + 'static>(what: &'static str) -> BoxFuture<'static, Result<T>> {
     Box::pin(std::future::ready(Err(Error::NotServed { what })))

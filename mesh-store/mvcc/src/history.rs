@@ -4,9 +4,8 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use crate::keyspace::Keyspace;
-use crate::overlay::{Found, Overlay, Shown};
 use crate::stored::{Record, Versions};
-use crate::{Event, EventKind, KeyRange};
+use crate::{Event, EventKind, KeyRange, Overlay};
 
 /// Why a revision cannot be read from the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,35 +93,13 @@ impl<'a> Changes<'a> {
         self.records().filter(|record| range.contains(record.key())).map(|record| self.event(record))
     }
 
-    /// Those of a range of keys as they are shown through an overlay: one event for a key, whichever of its places changed.
-    ///
-    /// Where what is shown goes while an older version in the other place stays, that one comes back: a put of an earlier
-    /// revision. Who moves a key in one transaction, or writes its new place before it deletes the old one, never has it.
+    /// Those of a range of keys as they are shown through an overlay: see [`Overlay::events`].
     pub fn events_through(&self, range: &KeyRange, overlay: &Overlay) -> Vec<Event> {
+        let part = overlay.part(range);
+        let is_read = |key: &[u8]| range.contains(key) || part.as_ref().is_some_and(|part| part.contains(key));
+        let changes = self.records().filter(|record| is_read(record.key())).map(|record| self.event(record));
         let main = self.revision();
-        let shown = Shown { keyspace: self.keyspace, overlay: Some(overlay) };
-        let before = |key: &[u8]| if main > self.compacted { shown.get(key, main - 1) } else { None };
-        let mut events = Vec::new();
-        let mut told: HashSet<&[u8]> = HashSet::new();
-        for found in self.records().filter_map(|record| shown.find(range, record)) {
-            let key = found.key();
-            let now = shown.get(key, main);
-            let is_news = match &now {
-                Some(now) if now.record.mod_revision == main => found.is(now),
-                // What was not seen before the compaction may be told again.
-                Some(now) => before(key).is_none_or(|before| !before.is(now)),
-                None => true,
-            };
-            if !is_news || !told.insert(key) {
-                continue;
-            }
-            let (kind, kv) = match now {
-                Some(now) => (EventKind::Put, now.key_value()),
-                None => (EventKind::Delete, found.key_value()),
-            };
-            events.push(Event { kind, kv, prev_kv: before(key).as_ref().map(Found::key_value) });
-        }
-        events
+        overlay.events(range, changes, |key| self.keyspace.get(key, main).map(Record::key_value))
     }
 
     fn event(&self, record: &Record) -> Event {

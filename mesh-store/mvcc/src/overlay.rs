@@ -12,7 +12,7 @@
 //! A key that is in both places is shown once: the one that was changed last, or the overlay's where one revision changed
 //! both. So whoever moves a key from one place to the other in one transaction makes one put of it.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use bytes::Bytes;
 use crate::keyspace::Keyspace;
 use crate::stored::Record;
 use crate::{KeyRange, KeyValue};
+
+mod events;
 
 /// What one kind of reader sees beside what everybody sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +56,57 @@ impl Overlay {
     /// Where the overlay keeps a shown key.
     fn stored(&self, shown: &[u8]) -> Bytes {
         [&self.under, shown].concat().into()
+    }
+
+    /// The smallest range that holds both a range and the overlay's part of it.
+    pub fn cover(&self, range: &KeyRange) -> KeyRange {
+        let Some(part) = self.part(range) else { return range.clone() };
+        let after = |range: &KeyRange| match range.is_single() {
+            true => [&range.key, &b"\0"[..]].concat().into(),
+            false => range.range_end.clone(),
+        };
+        let key = range.key.clone().min(part.key.clone());
+        if range.is_open_ended() || part.is_open_ended() {
+            return KeyRange::from_key(key);
+        }
+        KeyRange::new(key, after(range).max(after(&part)))
+    }
+
+    /// Two answers, of a range and of the overlay's part of it, as one: in byte order of the keys as they are shown.
+    pub fn merge(&self, everybodys: Vec<KeyValue>, own: Vec<KeyValue>) -> Vec<KeyValue> {
+        let everybodys = everybodys.into_iter().filter(|kv| self.shown(&kv.key).is_none());
+        let mut all: BTreeMap<Bytes, KeyValue> = everybodys.map(|kv| (kv.key.clone(), kv)).collect();
+        for kv in own.into_iter().map(|kv| self.show(kv)) {
+            if all.get(&kv.key).is_none_or(|other| kv.mod_revision >= other.mod_revision) {
+                all.insert(kv.key.clone(), kv);
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// The other place of a key of which a change was read; `None` for a key that the range does not show.
+    pub fn other_place(&self, range: &KeyRange, stored: &[u8]) -> Option<Bytes> {
+        match self.find(range, stored)? {
+            (shown, true) => Some(shown),
+            (shown, false) => self.within.contains(&shown).then(|| self.stored(&shown)),
+        }
+    }
+
+    /// How a stored key is shown, if the range shows it, and whether it is the overlay's own.
+    fn find(&self, range: &KeyRange, stored: &[u8]) -> Option<(Bytes, bool)> {
+        let (shown, is_own) = match self.shown(stored) {
+            Some(shown) => (shown, true),
+            None => (stored, false),
+        };
+        let is_shown = (!is_own || self.within.contains(shown)) && range.contains(shown);
+        is_shown.then(|| (Bytes::copy_from_slice(shown), is_own))
+    }
+
+    fn show(&self, kv: KeyValue) -> KeyValue {
+        match self.shown(&kv.key) {
+            Some(_) => KeyValue { key: kv.key.slice(self.under.len()..), ..kv },
+            None => kv,
+        }
     }
 
     /// How a key of the overlay is shown; `None` for any other key.
@@ -96,10 +149,6 @@ impl<'a> Found<'a> {
         let rank = |found: &Self| (found.record.mod_revision, found.hidden);
         if rank(&other) > rank(&self) { other } else { self }
     }
-
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.record.place() == other.record.place() && self.hidden == other.hidden
-    }
 }
 
 /// A keyspace as it is shown through an overlay, or as it is.
@@ -121,30 +170,6 @@ impl<'a> Shown<'a> {
             .into_iter()
             .flat_map(move |(part, hidden)| keyspace.scan(&part, at).map(move |record| Found { record, hidden }));
         Merged { everybodys: everybodys.peekable(), own: own.peekable() }
-    }
-
-    /// How the key of a change is shown, if it is and if the range holds it.
-    pub(crate) fn find(self, range: &KeyRange, record: &'a Record) -> Option<Found<'a>> {
-        let hidden = match self.overlay {
-            Some(overlay) if overlay.shown(record.key()).is_some() => overlay.under.len(),
-            _ => 0,
-        };
-        let found = Found { record, hidden };
-        let is_shown = hidden == 0 || self.overlay.is_some_and(|overlay| overlay.within.contains(found.key()));
-        (is_shown && range.contains(found.key())).then_some(found)
-    }
-
-    /// A shown key as of revision `at`.
-    pub(crate) fn get(self, shown: &[u8], at: i64) -> Option<Found<'a>> {
-        let everybodys = self.keyspace.get(shown, at).map(Found::plain);
-        let own = self.overlay.filter(|overlay| overlay.within.contains(shown)).and_then(|overlay| {
-            let stored: Cow<'_, [u8]> = [&overlay.under, shown].concat().into();
-            Some(Found { record: self.keyspace.get(&stored, at)?, hidden: overlay.under.len() })
-        });
-        match (everybodys, own) {
-            (Some(everybodys), Some(own)) => Some(everybodys.or(own)),
-            (one, other) => one.or(other),
-        }
     }
 }
 
