@@ -64,7 +64,7 @@ impl Imports {
     /// Resolves when there may be other rules. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
         if self.feed.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -70,7 +70,7 @@ impl Mirror {
         let withdrawn_since_unix_nanos = self.record.withdrawn_since_unix_nanos;
         let imports_revision = self.record.imports_revision;
         self.record =
-            MirrorRecord { source_cluster_id, withdrawn_since_unix_nanos, imports_revision, ..MirrorRecord::default() };
+            MirrorRecord { source_cluster_id, imports_revision, withdrawn_since_unix_nanos, ..MirrorRecord::default() };
     }
 
     /// Says that a watch must list before it can go on.

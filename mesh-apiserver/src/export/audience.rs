@@ -160,8 +160,8 @@ mod tests {
     use super::super::planner::Limits;
     use super::*;
 
-    fn clusters(list: &[&str]) -> Option<BTreeSet<ClusterName>> {
-        Some(list.iter().map(|name| ClusterName::new(*name).unwrap()).collect())
+    fn clusters(list: &[&str]) -> BTreeSet<ClusterName> {
+        list.iter().map(|name| ClusterName::new(*name).unwrap()).collect()
     }
 
     fn shop() -> Scope {
@@ -199,7 +199,9 @@ mod tests {
             for batch in self.planner.batches(Limits { keys: 10, bytes: 1 << 20 }) {
                 self.planner.committed(&batch);
                 self.stored.extend(batch.puts.iter().map(|(key, value)| (text(key), text(value))));
-                batch.deletes.iter().for_each(|key| drop(self.stored.remove(&text(key))));
+                for key in &batch.deletes {
+                    self.stored.remove(&text(key));
+                }
             }
             let short = |key: &String| key.replace("isthmus/v1/audience/", "@").replace("cilium/state/", "");
             self.stored.iter().map(|(key, value)| format!("{}={value}", short(key))).collect()
@@ -213,15 +215,15 @@ mod tests {
         export.set("services/cart", cart(), Some("y"));
         export.set("ip/2", Scope::Namespace("open".into()), Some("z"));
         assert_eq!(export.stored(), ["ip/1=x", "ip/2=z", "services/cart=y"]);
-        export.rule(&shop(), clusters(&["b", "c"]));
+        export.rule(&shop(), Some(clusters(&["b", "c"])));
         let restricted = ["ip/2=z", "@b/ip/1=x", "@b/services/cart=y", "@c/ip/1=x", "@c/services/cart=y"];
         assert_eq!(export.stored(), restricted);
-        export.rule(&cart(), clusters(&["c"]));
+        export.rule(&cart(), Some(clusters(&["c"])));
         assert_eq!(export.stored(), ["ip/2=z", "@b/ip/1=x", "@c/ip/1=x", "@c/services/cart=y"]);
         export.set("services/cart", cart(), Some("new"));
         export.set("ip/1", shop(), None);
         assert_eq!(export.stored(), ["ip/2=z", "@c/services/cart=new"]);
-        export.rule(&cart(), clusters(&[]));
+        export.rule(&cart(), Some(clusters(&[])));
         assert_eq!(export.stored(), ["ip/2=z"]);
         export.rule(&cart(), None);
         export.rule(&shop(), None);
@@ -231,7 +233,7 @@ mod tests {
     #[test]
     fn the_own_cluster_needs_no_copy() {
         let mut export = Export::new();
-        export.rule(&shop(), clusters(&["a", "b"]));
+        export.rule(&shop(), Some(clusters(&["a", "b"])));
         export.set("ip/1", shop(), Some("x"));
         assert_eq!(export.stored(), ["@b/ip/1=x"]);
     }
@@ -239,7 +241,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_deleted_namespace_stays_with_those_who_had_it() {
         let mut export = Export::new();
-        export.rule(&shop(), clusters(&["b"]));
+        export.rule(&shop(), Some(clusters(&["b"])));
         export.set("identities/1", shop(), Some("x"));
         export.audiences.orphan("shop");
         export.set("identities/2", shop(), Some("y"));
@@ -254,8 +256,8 @@ mod tests {
     #[test]
     fn a_former_exports_rules_hold_until_the_scan_has_shown_what_there_is() {
         let mut former = Rules::default();
-        former.set(&shop(), clusters(&["b"]));
-        former.set(&Scope::Namespace("gone".into()), clusters(&[]));
+        former.set(&shop(), Some(clusters(&["b"])));
+        former.set(&Scope::Namespace("gone".into()), Some(clusters(&[])));
         let mut export = Export::new();
         export.audiences.restore(&former);
         export.set("identities/1", shop(), Some("x"));

@@ -49,7 +49,7 @@ impl Facts {
                 match serde_json::from_slice::<Exchange>(value) {
                     Ok(former) => self.audiences.restore(&former.export),
                     Err(error) => {
-                        tracing::warn!(%error, key = keys::EXCHANGE, "not a record of this version, made anew")
+                        tracing::warn!(%error, key = keys::EXCHANGE, "not a record of this version, made anew");
                     }
                 }
             }

@@ -37,7 +37,6 @@ pub fn parse_backend(rest: &str) -> Option<(ServiceName, IpAddr)> {
 /// Keys of a lower rank are put first and deleted last: a number before the address that means it, an address before the
 /// Service that lists it, and what announces the cluster after all of its facts.
 pub(super) fn rank(key: &[u8]) -> u8 {
-    let key = contract::shown(key);
     const ORDER: [&str; 8] = [
         IDENTITY,
         "cilium/state/identities/",
@@ -48,6 +47,7 @@ pub(super) fn rank(key: &[u8]) -> u8 {
         "cilium/state/services/",
         contract::CLUSTER_CONFIGS,
     ];
+    let key = contract::shown(key);
     let place = ORDER.iter().position(|prefix| key.starts_with(prefix.as_bytes()));
     place.and_then(|p| u8::try_from(p).ok()).unwrap_or(u8::MAX)
 }

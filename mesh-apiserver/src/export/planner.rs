@@ -185,7 +185,9 @@ mod tests {
         let limits = Limits { keys: 1, bytes: 1 << 20 };
         let commit = |planner: &mut Planner| {
             let batches = planner.batches(limits);
-            batches.iter().for_each(|batch| planner.committed(batch));
+            for batch in &batches {
+                planner.committed(batch);
+            }
             shown(&batches)
         };
         let place = |planner: &mut Planner, is_kept: bool| {

@@ -44,10 +44,11 @@ impl Errors {
     fn read(&mut self, key: ObjectKey, annotations: &BTreeMap<String, String>) -> Terms {
         let (terms, errors) = Terms::from_annotations(annotations);
         let texts: Vec<String> = errors.iter().map(explained).collect();
-        match texts.is_empty() {
-            true => self.0.remove(&key),
-            false => self.0.insert(key, texts.join("; ")),
-        };
+        if texts.is_empty() {
+            self.0.remove(&key);
+        } else {
+            self.0.insert(key, texts.join("; "));
+        }
         terms
     }
 }

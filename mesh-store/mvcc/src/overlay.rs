@@ -50,7 +50,7 @@ impl Overlay {
             (false, true) => &range.range_end,
             (false, false) => (&range.range_end).min(&self.within.range_end),
         };
-        (&key < end).then(|| KeyRange::new(self.stored(&key), self.stored(end)))
+        (key < *end).then(|| KeyRange::new(self.stored(&key), self.stored(end)))
     }
 
     /// Where the overlay keeps a shown key.
@@ -61,9 +61,8 @@ impl Overlay {
     /// The smallest range that holds both a range and the overlay's part of it.
     pub fn cover(&self, range: &KeyRange) -> KeyRange {
         let Some(part) = self.part(range) else { return range.clone() };
-        let after = |range: &KeyRange| match range.is_single() {
-            true => [&range.key, &b"\0"[..]].concat().into(),
-            false => range.range_end.clone(),
+        let after = |range: &KeyRange| {
+            if range.is_single() { Bytes::from([&range.key, &b"\0"[..]].concat()) } else { range.range_end.clone() }
         };
         let key = range.key.clone().min(part.key.clone());
         if range.is_open_ended() || part.is_open_ended() {

@@ -128,7 +128,9 @@ impl RangeRequest {
         all.retain(|kv| admits(self, kv));
         let more = sort_and_cut(&mut all, self);
         if self.keys_only {
-            all.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            for kv in &mut all {
+                kv.value = Bytes::new();
+            }
         }
         (all, more)
     }

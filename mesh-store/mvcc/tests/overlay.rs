@@ -69,7 +69,9 @@ impl Model {
         let more = !request.count_only && kvs.len() > limit;
         kvs.truncate(if request.count_only { 0 } else { limit });
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
         }
         (kvs, more, count)
     }
@@ -193,7 +195,9 @@ fn check_history(state: &State, model: &Model, reader: &str, range: &KeyRange) {
         let mut want = model.events(revision, range);
         if revision == model.compacted {
             // What was before is gone, here as everywhere; what is told must be so all the same, and nothing may be missing.
-            want.iter_mut().for_each(|event| event.prev_kv = None);
+            for event in &mut want {
+                event.prev_kv = None;
+            }
             for event in &mut events {
                 let before = event.prev_kv.take();
                 assert!(before.is_none_or(|before| before.key == event.kv.key && before.mod_revision < revision));

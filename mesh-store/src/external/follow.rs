@@ -81,7 +81,7 @@ impl External {
         let (following, shown) = self.follow(watched, start, interval).await?;
         let control = following.control();
         let source = match overlay {
-            None => Source::Plain(following),
+            None => Source::Plain(Box::new(following)),
             Some(overlay) => {
                 Source::Overlaid(Box::new(Overlaid::new(self.clone(), following, request.range, overlay, interval)))
             }
@@ -116,7 +116,7 @@ impl External {
 
 /// Where the updates of a watch come from.
 enum Source {
-    Plain(Following),
+    Plain(Box<Following>),
     Overlaid(Box<Overlaid>),
 }
 
