@@ -18,6 +18,8 @@ use mesh_store::etcd::{Access, Authorizer, Denied, Grants};
 use mesh_store::mvcc::{KeyRange, Overlay};
 use mesh_types::ClusterName;
 
+use crate::export::keys::shown_to;
+
 /// The table of one cluster.
 #[derive(Debug, Clone)]
 pub struct Roles {
@@ -77,7 +79,7 @@ impl Authorizer<Principal> for Roles {
     }
 
     fn overlay(&self, principal: &Principal) -> Option<Overlay> {
-        audience(principal).map(|cluster| Overlay::new(keys::STATE, keys::audience(cluster)))
+        audience(principal).map(shown_to)
     }
 
     fn user<'a>(&self, principal: &'a Principal) -> Option<&'a str> {

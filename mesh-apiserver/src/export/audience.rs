@@ -1,9 +1,9 @@
 //! Where each exported fact lies in the store, by who may have it. Pure.
 //!
 //! ```text
-//!  no rule           cilium/state/...                             everybody's
-//!  export-to: b,c    isthmus/v1/audience/{b,c}/cilium/state/...   one copy for each
-//!  export-to: none   (nothing)
+//!  no rule           cilium/state/...                                 everybody's
+//!  export-to: b,c    isthmus/v1/audience/{own,b,c}/cilium/state/...   one copy for each
+//!  export-to: none   isthmus/v1/audience/own/cilium/state/...         the own agents' alone
 //! ```
 //! It owns the export rules and, of every fact that has a scope, in which places it is. It must never look at a value.
 //! Everything that belongs to a namespace is set here ([`Audiences::set`]); only what everybody may have whatever the rules
@@ -150,8 +150,9 @@ impl Audiences {
 
     fn places(&self, key: &Bytes, scope: &Scope) -> BTreeSet<Bytes> {
         let Some(clusters) = self.rules.of(scope) else { return BTreeSet::from([key.clone()]) };
-        let others = clusters.iter().filter(|cluster| **cluster != self.own);
-        others.map(|cluster| [keys::audience(cluster).as_bytes(), key].concat().into()).collect()
+        // The own agents see it whoever else does.
+        let audience = clusters.iter().chain([&self.own]);
+        audience.map(|cluster| [keys::audience(cluster).as_bytes(), key].concat().into()).collect()
     }
 }
 
@@ -216,26 +217,31 @@ mod tests {
         export.set("ip/2", Scope::Namespace("open".into()), Some("z"));
         assert_eq!(export.stored(), ["ip/1=x", "ip/2=z", "services/cart=y"]);
         export.rule(&shop(), Some(clusters(&["b", "c"])));
-        let restricted = ["ip/2=z", "@b/ip/1=x", "@b/services/cart=y", "@c/ip/1=x", "@c/services/cart=y"];
-        assert_eq!(export.stored(), restricted);
+        let of = |cluster: &str| ["ip/1=x", "services/cart=y"].map(|fact| format!("@{cluster}/{fact}"));
+        assert_eq!(
+            export.stored(),
+            [vec!["ip/2=z".to_owned()], of("a").into(), of("b").into(), of("c").into()].concat()
+        );
         export.rule(&cart(), Some(clusters(&["c"])));
-        assert_eq!(export.stored(), ["ip/2=z", "@b/ip/1=x", "@c/ip/1=x", "@c/services/cart=y"]);
+        assert_eq!(export.stored(), [&["ip/2=z".to_owned()][..], &of("a"), &of("b")[..1], &of("c")].concat());
         export.set("services/cart", cart(), Some("new"));
         export.set("ip/1", shop(), None);
-        assert_eq!(export.stored(), ["ip/2=z", "@c/services/cart=new"]);
+        assert_eq!(export.stored(), ["ip/2=z", "@a/services/cart=new", "@c/services/cart=new"]);
         export.rule(&cart(), Some(clusters(&[])));
-        assert_eq!(export.stored(), ["ip/2=z"]);
+        assert_eq!(export.stored(), ["ip/2=z", "@a/services/cart=new"]);
         export.rule(&cart(), None);
         export.rule(&shop(), None);
         assert_eq!(export.stored(), ["services/cart=new", "ip/2=z"].iter().rev().copied().collect::<Vec<_>>());
     }
 
     #[test]
-    fn the_own_cluster_needs_no_copy() {
+    fn the_own_agents_see_what_nobody_else_may() {
         let mut export = Export::new();
-        export.rule(&shop(), Some(clusters(&["a", "b"])));
         export.set("ip/1", shop(), Some("x"));
-        assert_eq!(export.stored(), ["@b/ip/1=x"]);
+        export.rule(&shop(), Some(clusters(&[])));
+        assert_eq!(export.stored(), ["@a/ip/1=x"]);
+        export.rule(&shop(), Some(clusters(&["a", "b"])));
+        assert_eq!(export.stored(), ["@a/ip/1=x", "@b/ip/1=x"]);
     }
 
     #[test]
@@ -245,7 +251,8 @@ mod tests {
         export.set("identities/1", shop(), Some("x"));
         export.audiences.orphan("shop");
         export.set("identities/2", shop(), Some("y"));
-        assert_eq!(export.stored(), ["@b/identities/1=x", "@b/identities/2=y"]);
+        let kept = ["@a/identities/1=x", "@a/identities/2=y", "@b/identities/1=x", "@b/identities/2=y"];
+        assert_eq!(export.stored(), kept);
         export.set("identities/1", shop(), None);
         export.set("identities/2", shop(), None);
         assert_eq!(export.audiences.rules(), &Rules::default());
@@ -261,7 +268,7 @@ mod tests {
         let mut export = Export::new();
         export.audiences.restore(&former);
         export.set("identities/1", shop(), Some("x"));
-        assert_eq!(export.stored(), ["@b/identities/1=x"]);
+        assert_eq!(export.stored(), ["@a/identities/1=x", "@b/identities/1=x"]);
         export.audiences.prune();
         assert_eq!(export.audiences.rules().namespaces().collect::<Vec<_>>(), ["shop"]);
         export.rule(&shop(), None);

@@ -198,3 +198,43 @@ async fn what_is_not_understood_is_for_nobody_and_the_status_says_what_to_do() {
     assert!(!west.list().await.contains(&ADDRESS.to_owned()));
     mesh.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_own_agents_miss_nothing_of_what_is_kept_from_others() {
+    use mesh_types::view::Object;
+    let mesh = Mesh::start("none").await;
+    let mut agent = mesh.east.agent(mesh.east.enroll("e1").await);
+    let mut stream = agent.subscribe(crate::harness::subscribe(0, 0)).await.unwrap().into_inner();
+    let mut replica = crate::harness::Replica::default();
+    let kept = |replica: &crate::harness::Replica| {
+        let address = replica.objects.values().find_map(|object| match object {
+            Object::Ip(ip) if ip.prefix.addr().to_string() == "10.1.0.9" => Some(ip.identity),
+            _ => None,
+        });
+        let identities = replica.objects.values().filter_map(|object| match object {
+            Object::Identity(identity) => Some(identity.number),
+            _ => None,
+        });
+        address.is_some_and(|number| identities.into_iter().any(|known| known == number))
+    };
+    replica.follow(&mut stream, |replica| kept(replica) && replica.backends() == ["10.1.0.9"]).await;
+    // However the rule changes, nothing goes and comes: the agent is told of no deletion.
+    for rule in [Some("west"), None, Some("south"), None, Some("none")] {
+        mesh.export_to(rule);
+        let kind = if rule.is_none() { "" } else { "isthmus/v1/audience/east/" };
+        until_key(&mesh.east, &format!("{kind}{ADDRESS}"), true).await;
+        let mark = if rule.is_none() { "10.1.0.30" } else { "10.1.0.31" };
+        mesh.mark(mark);
+        let marked = |replica: &crate::harness::Replica| {
+            let ip = |object: &Object| matches!(object, Object::Ip(ip) if ip.prefix.addr().to_string() == mark);
+            assert!(kept(replica), "gone under the rule {rule:?}");
+            replica.objects.values().any(ip)
+        };
+        replica.follow(&mut stream, marked).await;
+    }
+    let mut again = agent.subscribe(crate::harness::subscribe(0, 0)).await.unwrap().into_inner();
+    let mut fresh = crate::harness::Replica::default();
+    fresh.follow(&mut again, |replica| kept(replica)).await;
+    assert_eq!(replica.snapshots, 1);
+    mesh.stop().await;
+}
