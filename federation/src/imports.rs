@@ -36,6 +36,11 @@ pub(crate) fn concerns(resource: Resource) -> bool {
     matches!(resource, Resource::Services | Resource::ServiceExports | Resource::EndpointSlices)
 }
 
+/// Whether the rules need no more than the key: what they do not take by that was never mirrored under them.
+pub(crate) fn go_by_key(resource: Resource) -> bool {
+    matches!(resource, Resource::Services | Resource::ServiceExports)
+}
+
 /// The rules as one peer meets them.
 pub(crate) struct Imports {
     peer: ClusterName,

@@ -387,8 +387,12 @@ impl<'a> Connection<'a> {
                 self.facts_revision = self.facts_revision.max(revision);
                 let peer = &self.session.peer.declaration.name;
                 let rest = rest_of(&key, &self.layout().prefix(resource, peer));
-                // What is not taken counts as not there.
-                let value = value.filter(|value| self.session.takes(resource, &rest, value));
+                let is_taken = value.as_ref().is_none_or(|value| self.session.takes(resource, &rest, value));
+                if !is_taken && imports::go_by_key(resource) {
+                    return Ok(());
+                }
+                // What may have been taken before it changed counts as gone.
+                let value = value.filter(|_| is_taken);
                 let checked = value.map(|value| self.session.rules.check(resource, &rest, &value).map(|()| value));
                 match checked.transpose() {
                     Ok(Some(value)) => self.batch.put(peer, resource, &rest, value),

@@ -186,6 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_cannot_be_read_is_there_by_its_name_and_says_no_more() {
+        let by_type = "kind: Namespace\nmetadata: {name: shop, annotations: {mesh.isthmus.io/export-to: [b]}}\n";
+        let by_syntax = "kind: Namespace\nmetadata:\n  name: shop\n bad: [\n";
+        for text in [by_type, by_syntax] {
+            let documents = parse(text, false);
+            assert!(keys(&documents)[0].starts_with("rejected 1 Namespace shop: "), "{:?}", keys(&documents));
+            let Document::Object(object) = &documents[1] else { panic!("{documents:?}") };
+            let Object::Namespace(namespace) = &**object else { panic!("{object:?}") };
+            assert!(namespace.is_unreadable && namespace.metadata.name == "shop" && documents.len() == 2);
+        }
+        assert_eq!(parse("kind: Namespace\nmetadata: {name: [x]}\n", false).len(), 1, "no name to stand for");
+        let [Document::Object(object)] = &parse("kind: Namespace\nmetadata: {name: shop}\n", false)[..] else {
+            panic!("one object")
+        };
+        assert!(matches!(&**object, Object::Namespace(namespace) if !namespace.is_unreadable));
+    }
+
+    #[test]
     fn lists_and_json_are_read_and_other_kinds_are_counted() {
         let list =
             "kind: List\nitems:\n- {kind: Pod, metadata: {name: p}}\n- {kind: Deployment, metadata: {name: d}}\n";
