@@ -12,6 +12,7 @@
 
 pub mod contract;
 pub mod health;
+mod imports;
 pub mod join;
 pub mod liveness;
 pub mod metrics;

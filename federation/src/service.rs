@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::contract::keys;
 use crate::health::{self, Verdicts};
+use crate::imports;
 use crate::liveness::{Judge, OwnSide, Rules, Settings};
 use crate::metrics::Metrics;
 use crate::mirror;
@@ -63,6 +64,8 @@ type OwnFault = Arc<RwLock<Option<String>>>;
 
 pub struct Service {
     shared: Shared,
+    /// Where the sessions hear of the import rules.
+    rules: watch::Sender<Option<Arc<imports::Known>>>,
     boards: Boards,
     states: watch::Sender<States>,
     verdicts: watch::Sender<Arc<Verdicts>>,
@@ -86,9 +89,11 @@ impl Service {
         let boards = Boards::default();
         let own_fault = OwnFault::default();
         let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), Arc::clone(&own_fault), seen);
-        let shared = Shared { store, leaf, liveness, metrics };
+        let (rules, imports) = watch::channel(None);
+        let shared = Shared { store, leaf, liveness, metrics, imports };
         let service = Self {
             shared,
+            rules,
             boards,
             states,
             verdicts: watch::Sender::default(),
@@ -104,7 +109,11 @@ impl Service {
     /// Runs until stopped. Sessions stop with it; what is mirrored stays.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let writer = health::Writer::new(Arc::clone(&self.shared.store), self.verdicts.subscribe());
-        tokio::join!(self.follow(&shutdown), writer.run(&shutdown));
+        let rules = imports::follow(Arc::clone(&self.shared.store), self.rules.clone());
+        tokio::select! {
+            () = rules => {}
+            ((), ()) = async { tokio::join!(self.follow(&shutdown), writer.run(&shutdown)) } => {}
+        }
         Ok(())
     }
 

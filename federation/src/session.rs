@@ -14,9 +14,10 @@ use mesh_store::mvcc::KeyRange;
 
 use crate::contract::validate::{Rejection, Rules};
 use crate::contract::{Resource, keys};
+use crate::imports::{self, Imports};
 use crate::liveness::Settings;
 use crate::metrics::Metrics;
-use crate::mirror::{self, Mirror, Watched};
+use crate::mirror::{self, Batch, Mirror, Watched};
 use crate::peer::{CiliumAccess, PeerRecord};
 use crate::state::Phase;
 
@@ -42,11 +43,13 @@ pub(crate) struct Shared {
     pub(crate) leaf: Arc<LiveLeaf>,
     pub(crate) liveness: Settings,
     pub(crate) metrics: Metrics,
+    pub(crate) imports: imports::Feed,
 }
 
 pub(crate) struct Session {
     peer: PeerRecord,
     rules: Rules,
+    imports: Imports,
     leaf: Arc<LiveLeaf>,
     liveness: Settings,
     metrics: Metrics,
@@ -65,8 +68,9 @@ impl Session {
             board.restored(record.newest_revision(), synced);
         }
         let rules = peer.declaration.rules();
-        let Shared { leaf, liveness, metrics, .. } = shared;
-        Ok(Self { peer, rules, leaf, liveness, metrics, board, mirror, is_connected: false })
+        let Shared { leaf, liveness, metrics, imports, .. } = shared;
+        let imports = Imports::open(peer.declaration.name.clone(), imports).await;
+        Ok(Self { peer, rules, imports, leaf, liveness, metrics, board, mirror, is_connected: false })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.
@@ -97,6 +101,11 @@ impl Session {
     }
 
     async fn connect(&mut self, attempt: usize) -> Error {
+        // Whether the peer can be reached or not: what is not taken any more goes now.
+        self.imports.renew();
+        if let Err(error) = self.withdraw_not_imported().await {
+            return error.into();
+        }
         let endpoints = self.peer.declaration.etcd_endpoints.len().max(1);
         let trust = match self.trust() {
             Ok(trust) => trust,
@@ -115,6 +124,34 @@ impl Session {
         }
         let bundle = TrustBundle::from_pem(&self.peer.declaration.trust_bundle_pem).map_err(Error::TrustBundle)?;
         Ok((bundle, self.leaf.get()))
+    }
+
+    /// Removes from the mirror what the import rules do not take any more.
+    async fn withdraw_not_imported(&mut self) -> Result<(), mirror::Error> {
+        if self.mirror.record().imports_revision == self.imports.revision() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        for resource in Resource::ALL.into_iter().filter(|resource| imports::concerns(*resource)) {
+            for (rest, value) in self.mirror.mirrored(resource).await? {
+                if !self.takes(resource, &rest, &value) {
+                    batch.delete(&self.peer.declaration.name, resource, &rest);
+                }
+            }
+        }
+        if batch.has_writes() {
+            self.mirror.write(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the import rules take a key of the peer; counts it if not.
+    fn takes(&self, resource: Resource, rest: &str, value: &[u8]) -> bool {
+        let is_taken = self.imports.takes(resource, rest, value);
+        if !is_taken {
+            self.board.not_imported(resource, rest);
+        }
+        is_taken
     }
 
     fn reject(&self, resource: Resource, rejection: Rejection) {

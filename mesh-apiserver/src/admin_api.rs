@@ -1,6 +1,7 @@
 //! What meshctl asks. One file for each group of calls; every refusal says what to do about it.
 
 mod cilium;
+mod exchange;
 mod lists;
 mod peering;
 mod preflight;
@@ -205,7 +206,8 @@ impl Admin for AdminApi {
         if let Some(answer) = self.holders_answer(asker, ask).await? {
             return Ok(answer);
         }
-        Ok(Response::new(self.services(&request)))
+        let exchange = self.exchange().await?;
+        Ok(Response::new(self.services(&request, &exchange)))
     }
 
     async fn list_endpoints(

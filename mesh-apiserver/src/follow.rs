@@ -56,7 +56,7 @@ impl Changes {
         let mut backoff = backoff();
         loop {
             let start_revision = self.store.revision() + 1;
-            let request = WatchRequest { range: self.range.clone(), start_revision, progress_interval: None };
+            let request = WatchRequest { range: self.range.clone(), start_revision, ..WatchRequest::default() };
             match self.store.watch(request).await {
                 Err(error) if error.class() == Class::Retryable => backoff.wait().await,
                 watch => return watch.map_err(|source| Error::Store { what: self.what, source }),

@@ -1,11 +1,11 @@
 //! Objects in, desired keys out: plain structs, one file a kind. No async, no client, no clock.
 //!
 //! ```text
-//!  Namespace ----labels----+
+//!  Namespace ----labels----+        (its terms: Terms)
 //!  Pod  ------------------ + --> Ip           (identity labels, host)
 //!  Node -- + --------------+ --> Node
 //!  agent's Registration ---+
-//!  Service ------ + -----------> LocalService, Service (when global and shared)
+//!  Service ------ + -----------> LocalService, Service (when global and shared), Terms
 //!  EndpointSlice -+ -----------> LocalBackend, EndpointSlice (of a Service that is global and shared)
 //! ```
 //! An object that changes makes exactly the keys that depend on it be worked out again; only those that differ come out.
@@ -16,11 +16,13 @@ mod namespaces;
 mod nodes;
 mod pods;
 mod services;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use mesh_types::exchange::Scope;
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, ServiceName};
 
@@ -50,6 +52,7 @@ pub struct Index {
     pods: Pods,
     services: Services,
     endpoints: Endpoints,
+    terms: terms::Errors,
     desired: Desired,
 }
 
@@ -62,6 +65,7 @@ impl Index {
             pods: Pods::default(),
             services: Services::default(),
             endpoints: Endpoints::default(),
+            terms: terms::Errors::default(),
             desired: Desired::default(),
         }
     }
@@ -70,6 +74,8 @@ impl Index {
         match object {
             Object::Namespace(namespace) => {
                 let name = namespace.metadata.name.clone();
+                let terms = self.terms.of_namespace(&namespace);
+                self.desired.set(Key::Terms(Scope::Namespace(name.clone())), Some(Value::Terms(terms)));
                 if self.namespaces.apply(namespace) {
                     let ips = self.pods.ips_in_namespace(&name);
                     self.refresh_ips(ips);
@@ -85,7 +91,9 @@ impl Index {
                 self.refresh_ips(ips);
             }
             Object::Service(service) => {
+                let terms = self.terms.of_service(&service).map(Value::Terms);
                 let name = self.services.apply(service);
+                self.desired.set(Key::Terms(Scope::Service(name.clone())), terms);
                 self.refresh_service(&name);
                 self.refresh_slices(&name);
             }
@@ -104,6 +112,7 @@ impl Index {
         match key.kind {
             Kind::Namespace => {
                 self.namespaces.delete(&key.name);
+                self.withdraw(Scope::Namespace(key.name.clone()));
                 let ips = self.pods.ips_in_namespace(&key.name);
                 self.refresh_ips(ips);
             }
@@ -120,6 +129,7 @@ impl Index {
                 self.services.delete(&name);
                 self.refresh_service(&name);
                 self.refresh_slices(&name);
+                self.withdraw(Scope::Service(name));
             }
             Kind::EndpointSlice => {
                 if let Some(name) = self.endpoints.delete(key) {
@@ -152,7 +162,16 @@ impl Index {
     pub fn errors(&self) -> BTreeMap<ObjectKey, String> {
         let mut errors = self.services.errors();
         errors.extend(self.pods.conflicts());
+        for (key, error) in self.terms.all() {
+            let known = errors.entry(key.clone()).or_default();
+            *known = if known.is_empty() { error.clone() } else { format!("{known}; {error}") };
+        }
         errors
+    }
+
+    fn withdraw(&mut self, scope: Scope) {
+        self.terms.forget(&scope);
+        self.desired.set(Key::Terms(scope), None);
     }
 
     fn refresh_node(&mut self, name: &str) {

@@ -9,13 +9,16 @@
 //! | agent, replica, anyone else | - | - |
 //!
 //! Whoever the own CA vouched for may also be a user of the store, and then has what that user was granted beside its line
-//! here. A remote cluster never is: its line is all it has.
+//! here. A remote cluster never is: its line is all it has. What it reads of `cilium/state/` is everybody's and its own
+//! audience's as one ([`Overlay`]); where an audience's keys are kept, nobody but the admin may read.
 
 use certs::{Authority, Principal, Role};
 use federation::contract::keys;
 use mesh_store::etcd::{Access, Authorizer, Denied, Grants};
-use mesh_store::mvcc::KeyRange;
+use mesh_store::mvcc::{KeyRange, Overlay};
 use mesh_types::ClusterName;
+
+use crate::export::keys::shown_to;
 
 /// The table of one cluster.
 #[derive(Debug, Clone)]
@@ -60,10 +63,23 @@ impl Roles {
     }
 }
 
+/// Whose audience a caller is, beside everybody. Of Cilium clusters that share a CA, one that calls itself `remote` could be
+/// any of them ([`Role::SharedRemote`]): it is shown what everyone may see.
+fn audience(principal: &Principal) -> Option<&ClusterName> {
+    match principal.role() {
+        Role::Remote(cluster) => Some(cluster),
+        _ => None,
+    }
+}
+
 /// A range that reaches beyond what is granted is refused as a whole, as in etcd.
 impl Authorizer<Principal> for Roles {
     fn check(&self, principal: &Principal, access: Access<'_>) -> Result<(), Denied> {
         self.grants(principal.role()).check(access)
+    }
+
+    fn overlay(&self, principal: &Principal) -> Option<Overlay> {
+        audience(principal).map(shown_to)
     }
 
     fn user<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
@@ -108,6 +124,11 @@ mod tests {
             (KeyRange::prefix("isthmus/v1/export/"), false, true),
             (KeyRange::single("isthmus/v1/export/clock"), false, true),
             (KeyRange::prefix("isthmus/v1/"), false, false),
+            (KeyRange::prefix(keys::AUDIENCE), false, false),
+            (KeyRange::prefix("isthmus/v1/audience/west/"), false, false),
+            (KeyRange::single("isthmus/v1/audience/west/cilium/state/nodes/v1/east/n"), false, false),
+            (KeyRange::new("cilium/state/", "isthmus/v1/audience/west0"), false, false),
+            (KeyRange::single(keys::EXCHANGE), false, false),
             (KeyRange::single("isthmus/v1/cluster"), false, false),
             (KeyRange::prefix("isthmus/v1/tokens/"), false, false),
             (KeyRange::prefix("isthmus/v1/peers/"), false, false),
@@ -133,6 +154,20 @@ mod tests {
         for (who, user) in [(&local, Some("local-east")), (&agent, Some("agent-n1")), (&remote, None), (&legacy, None)]
         {
             assert_eq!(roles.user(who), user, "the store's user that {who} is");
+        }
+        let wests = Overlay::new("cilium/state/", "isthmus/v1/audience/west/");
+        let either = [ClusterName::new("west").unwrap(), ClusterName::new("north").unwrap()].into();
+        let either = principal(&Authority::Peers(either), "remote");
+        for (who, overlay) in [
+            (&remote, Some(wests.clone())),
+            (&legacy, Some(wests)),
+            (&either, None),
+            (&admin, None),
+            (&local, None),
+            (&agent, None),
+            (&replica, None),
+        ] {
+            assert_eq!(roles.overlay(who), overlay, "what {who} sees beside what everybody sees");
         }
     }
 }

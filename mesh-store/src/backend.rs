@@ -5,7 +5,7 @@
 
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
+    Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, Overlay, PutRequest,
     PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
@@ -29,6 +29,9 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a key or a range. Linearizable unless `serializable` is set: it sees every write acknowledged before it was
     /// called, on any replica.
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>>;
+
+    /// The same of what is shown through an overlay: as if its keys were where they are shown.
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>>;
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>>;
 

@@ -28,6 +28,7 @@ mod convert;
 mod errors;
 mod follow;
 mod members;
+mod overlay;
 mod store;
 
 pub use check::OpenError;
@@ -63,7 +64,8 @@ impl Options {
     }
 }
 
-/// An etcd in the place of the embedded store.
+/// An etcd in the place of the embedded store. A clone is the same connection.
+#[derive(Clone)]
 pub struct External {
     kv: KvClient,
     watch: WatchClient,

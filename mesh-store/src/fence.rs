@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    Alarm, AlarmAction, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, Overlay,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, TxnOp, TxnOpResponse, TxnRequest, TxnResponse,
 };
 
 use crate::backend::{
@@ -49,6 +49,10 @@ fn unexpected(found: &str) -> Error {
 impl Store for Fenced {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, Result<RangeResponse>> {
         self.inner.range(request)
+    }
+
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
+        self.inner.range_through(request, overlay)
     }
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {

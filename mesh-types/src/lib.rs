@@ -4,6 +4,7 @@
 //! hand out). Must never do I/O, read a clock, or name tokio, kube, tonic or aya.
 
 pub mod cluster;
+pub mod exchange;
 pub mod identity;
 pub mod labels;
 pub mod node;
@@ -16,6 +17,7 @@ pub mod view;
 pub mod withdrawal;
 
 pub use cluster::{ClusterId, ClusterName};
+pub use exchange::Exchange;
 pub use identity::{IdentityLayout, SecurityIdentity};
 pub use labels::{Label, LabelSet};
 pub use node::{Node, NodeName};

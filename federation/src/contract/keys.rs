@@ -32,6 +32,10 @@ pub const HEALTH: &str = "isthmus/v1/health/";
 pub const NODES: &str = "isthmus/v1/nodes/";
 /// What a remote Isthmus may read beyond Cilium's contract.
 pub const EXPORT: &str = "isthmus/v1/export/";
+/// What only some clusters may see, one copy for each: see [`audience`].
+pub const AUDIENCE: &str = "isthmus/v1/audience/";
+/// Who may have what: JSON of [`mesh_types::Exchange`], written by the exporter for sessions and for status.
+pub const EXCHANGE: &str = "isthmus/v1/exchange";
 /// The exporter's clock, rewritten in every exporting Txn.
 pub const EXPORT_CLOCK: &str = "isthmus/v1/export/clock";
 /// The exporter's trust bundle, PEM.
@@ -156,6 +160,21 @@ pub fn mirror(cluster: &ClusterName) -> String {
 
 pub fn health(cluster: &ClusterName) -> String {
     format!("{HEALTH}{cluster}")
+}
+
+/// Where one cluster's own part of the export lies: below it, keys are as under [`STATE`], and that cluster alone is shown
+/// them there.
+pub fn audience(cluster: &ClusterName) -> String {
+    format!("{AUDIENCE}{cluster}/")
+}
+
+/// The key as everybody, or its audience, sees it.
+pub fn shown(key: &[u8]) -> &[u8] {
+    let rest = key.strip_prefix(AUDIENCE.as_bytes()).and_then(|rest| {
+        let end = rest.iter().position(|byte| *byte == b'/')?;
+        Some(&rest[end + 1..])
+    });
+    rest.unwrap_or(key)
 }
 
 pub fn own_node(node: &NodeName) -> String {

@@ -23,6 +23,7 @@ pub struct Batch {
     events: usize,
     progress: BTreeMap<Watched, i64>,
     clock_unix_nanos: Option<u64>,
+    imports_revision: Option<i64>,
 }
 
 impl Batch {
@@ -79,6 +80,11 @@ impl Batch {
         self.clock_unix_nanos = Some(unix_nanos);
     }
 
+    /// With this batch, everything mirrored was chosen by the import rules of this revision. Not worth a Txn of its own.
+    pub fn set_imports(&mut self, revision: i64) {
+        self.imports_revision = Some(revision);
+    }
+
     /// The resume point as it is once this batch is written.
     pub(super) fn move_record(&self, record: &mut MirrorRecord) {
         for (watched, revision) in &self.progress {
@@ -86,6 +92,9 @@ impl Batch {
         }
         if let Some(clock) = self.clock_unix_nanos {
             record.clock_unix_nanos = clock;
+        }
+        if let Some(revision) = self.imports_revision {
+            record.imports_revision = revision;
         }
     }
 

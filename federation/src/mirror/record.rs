@@ -23,6 +23,14 @@ pub struct MirrorRecord {
     /// The peer's facts are read from its `cache/` keys.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_cached: bool,
+    /// Revision of the import rules' record (of the own store) by which what is mirrored was chosen; 0: there was none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub imports_revision: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(revision: &i64) -> bool {
+    *revision == 0
 }
 
 /// What a session watches at a peer.

@@ -82,6 +82,8 @@ fn resource_status(resource: Resource, board: &ResourceBoard, keys: u32) -> v1::
         keys,
         rejected: board.rejected,
         last_rejection: board.last_rejection.as_ref().map(ToString::to_string).unwrap_or_default(),
+        not_imported: board.not_imported,
+        last_not_imported: board.last_not_imported.clone().unwrap_or_default(),
     }
 }
 

@@ -56,6 +56,10 @@ pub struct ResourceBoard {
     pub is_synced: bool,
     pub rejected: u64,
     pub last_rejection: Option<Rejection>,
+    /// Changes of keys that no import rule takes from this peer.
+    pub not_imported: u64,
+    /// The newest such key, without the prefix of its kind.
+    pub last_not_imported: Option<String>,
 }
 
 impl Board {
@@ -192,6 +196,15 @@ impl Board {
             for resource in resources {
                 known.resources.entry(*resource).or_default();
             }
+        });
+    }
+
+    /// Left out because of this cluster's own rules.
+    pub(super) fn not_imported(&self, resource: Resource, rest: &str) {
+        self.update(|known| {
+            let entry = known.resources.entry(resource).or_default();
+            entry.not_imported += 1;
+            entry.last_not_imported = Some(rest.to_owned());
         });
     }
 

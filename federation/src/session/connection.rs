@@ -9,7 +9,7 @@
 //! The resume point moves with the batch that carries the facts, so whatever ends a connection, the next one goes on from
 //! what is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::link::{Link, Listing};
 use super::watches::{Change, Message, Update, Watches};
 use crate::contract::cluster_config::Capabilities;
 use crate::contract::{ClusterConfig, ExportClock, Layout, Resource, keys, stamp};
+use crate::imports;
 use crate::mirror::{Batch, Watched};
 use crate::state::Phase;
 
@@ -43,6 +44,10 @@ pub(super) struct Connection<'a> {
     config: Option<ClusterConfig>,
     /// Keys of the canaries seen.
     canaries: BTreeSet<String>,
+    /// Kinds whose mirror was chosen by other import rules than the present ones: they are listed again.
+    unchosen: BTreeSet<Resource>,
+    /// Kinds that were listed while their watch went on: what it says up to that revision is old.
+    listed: BTreeMap<Watched, i64>,
     batch: Batch,
     /// Newest revision of a fact in the batch.
     facts_revision: i64,
@@ -65,6 +70,8 @@ impl<'a> Connection<'a> {
             standing: BTreeSet::new(),
             config: None,
             canaries: BTreeSet::new(),
+            unchosen: BTreeSet::new(),
+            listed: BTreeMap::new(),
             batch: Batch::default(),
             facts_revision: 0,
             clock_revision: None,
@@ -85,6 +92,7 @@ impl<'a> Connection<'a> {
 
     async fn follow(&mut self) -> Result<Infallible, Error> {
         self.recall().await?;
+        self.choose_again();
         for watched in [Watched::Config, Watched::Canaries, Watched::Heartbeat] {
             self.start(watched).await?;
         }
@@ -98,6 +106,7 @@ impl<'a> Connection<'a> {
             let watches = self.watches.as_mut().expect("opened by the first `start`");
             tokio::select! {
                 message = watches.next() => self.apply(message?).await?,
+                () = self.session.imports.changed() => self.choose().await?,
                 () = tokio::time::sleep_until(flush_at.unwrap_or(silent_at)), if flush_at.is_some() => {
                     self.flush().await?;
                     continue;
@@ -151,6 +160,41 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
+    /// Notes what has to be listed because the import rules are others than the mirror's.
+    fn choose_again(&mut self) {
+        if self.session.mirror.record().imports_revision != self.session.imports.revision() {
+            let config = self.config.as_ref();
+            let is_exported = |r: &Resource| config.is_none_or(|config| config.capabilities.exports(*r));
+            let concerned = Resource::ALL.into_iter().filter(|resource| imports::concerns(*resource));
+            self.unchosen = concerned.filter(is_exported).collect();
+        }
+    }
+
+    /// Takes over changed import rules: what is not taken any more goes, what is taken now is listed.
+    async fn choose(&mut self) -> Result<(), Error> {
+        self.flush().await?;
+        if !self.session.imports.renew() {
+            if self.unchosen.is_empty() {
+                self.batch.set_imports(self.session.imports.revision());
+            }
+            return Ok(());
+        }
+        tracing::info!(peer = %self.session.peer.declaration.name, "import rules have changed: choosing anew");
+        self.session.withdraw_not_imported().await?;
+        self.choose_again();
+        for resource in self.unchosen.clone() {
+            let watched = Watched::Resource(resource);
+            if !self.asked.contains(&watched) {
+                continue;
+            }
+            let Some(listing) = self.link.list(watched, &self.range(watched)).await? else { continue };
+            self.heard(listing.cluster_id)?;
+            self.listed.insert(watched, listing.revision);
+            self.listed(watched, listing).await?;
+        }
+        Ok(())
+    }
+
     fn layout(&self) -> Layout {
         if self.session.mirror.record().is_cached { Layout::Cache } else { Layout::State }
     }
@@ -170,7 +214,8 @@ impl<'a> Connection<'a> {
     async fn start(&mut self, watched: Watched) -> Result<(), Error> {
         self.asked.insert(watched);
         let range = self.range(watched);
-        let reached = match self.session.mirror.record().revision(watched) {
+        let is_chosen = !matches!(watched, Watched::Resource(resource) if self.unchosen.contains(&resource));
+        let reached = match self.session.mirror.record().revision(watched).filter(|_| is_chosen) {
             Some(revision) => revision,
             None => match self.link.list(watched, &range).await? {
                 Some(listing) => {
@@ -242,13 +287,17 @@ impl<'a> Connection<'a> {
         self.flush().await?;
         let peer = self.session.peer.declaration.name.clone();
         let mut gone = self.session.mirror.mirrored(resource).await?;
-        if !gone.is_empty() {
+        let is_of_rules = self.unchosen.remove(&resource);
+        if !gone.is_empty() && !is_of_rules {
             self.session.board.update(|known| known.relists += 1);
             self.session.metrics.relisted(&peer, resource);
         }
         let prefix = self.layout().prefix(resource, &peer);
         for (key, value) in listing.kvs {
             let rest = rest_of(&key, &prefix);
+            if !self.session.takes(resource, &rest, &value) {
+                continue;
+            }
             match self.session.rules.check(resource, &rest, &value) {
                 Ok(()) if gone.get(&rest) == Some(&value) => drop(gone.remove(&rest)),
                 Ok(()) => {
@@ -264,6 +313,9 @@ impl<'a> Connection<'a> {
         let canary = Layout::Cache.canary(resource, &peer);
         self.batch.put_last(canary, stamp::rfc3339(jiff::Timestamp::now()));
         self.batch.advance(Watched::Resource(resource), listing.revision);
+        if self.unchosen.is_empty() {
+            self.batch.set_imports(self.session.imports.revision());
+        }
         self.flush().await?;
         self.session.board.synced(resource, true);
         Ok(())
@@ -314,7 +366,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn changed(&mut self, watched: Watched, changes: Vec<Change>) -> Result<(), Error> {
-        for change in changes {
+        let listed = self.listed.get(&watched).copied().unwrap_or_default();
+        for change in changes.into_iter().filter(|change| change.revision > listed) {
             let revision = change.revision;
             self.said(watched, change, true)?;
             self.batch.advance(watched, revision);
@@ -358,6 +411,12 @@ impl<'a> Connection<'a> {
                 self.facts_revision = self.facts_revision.max(revision);
                 let peer = &self.session.peer.declaration.name;
                 let rest = rest_of(&key, &self.layout().prefix(resource, peer));
+                let is_taken = value.as_ref().is_none_or(|value| self.session.takes(resource, &rest, value));
+                if !is_taken && imports::go_by_key(resource) {
+                    return Ok(());
+                }
+                // What may have been taken before it changed counts as gone.
+                let value = value.filter(|_| is_taken);
                 let checked = value.map(|value| self.session.rules.check(resource, &rest, &value).map(|()| value));
                 match checked.transpose() {
                     Ok(Some(value)) => self.batch.put(peer, resource, &rest, value),
@@ -392,6 +451,7 @@ impl<'a> Connection<'a> {
         self.batch.put_first(keys::cluster_config(&self.session.peer.declaration.name), copy);
         let exported: Vec<Resource> = config.capabilities.exported().collect();
         self.session.board.exported(&exported);
+        self.unchosen.retain(|resource| exported.contains(resource));
         self.config = Some(config);
         let is_over = |w: &Watched| matches!(w, Watched::Resource(resource) if !exported.contains(resource));
         if self.asked.iter().any(is_over) {

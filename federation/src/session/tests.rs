@@ -26,6 +26,7 @@ use crate::peer::{self, Declaration, PeerRecord};
 use crate::service::{Handle, Options, Service};
 use crate::state::{Phase, State};
 
+mod imports;
 mod source;
 mod wan;
 

@@ -2,15 +2,16 @@
 
 use mesh_proto::v1;
 use mesh_proto::v1::object::Kind;
-use mesh_types::ClusterName;
+use mesh_types::exchange::Rules;
 use mesh_types::view::Object;
+use mesh_types::{ClusterName, Exchange, ServiceName};
 
 use super::AdminApi;
 use crate::objects::ObjectKey;
 use crate::view::health::Standing;
 
 impl AdminApi {
-    pub(super) fn services(&self, request: &v1::ListRequest) -> v1::ListServicesResponse {
+    pub(super) fn services(&self, request: &v1::ListRequest, exchange: &Exchange) -> v1::ListServicesResponse {
         let errors = self.controller.export().errors;
         let rows = self.view.read(crate::view::View::service_rows);
         let wanted = rows
@@ -19,7 +20,10 @@ impl AdminApi {
         let services = wanted.map(|row| {
             let is_own = row.service.cluster == self.cluster;
             let error = errors.get(&ObjectKey::service(&row.service.name).to_string()).filter(|_| is_own);
+            let rule = |rules: &Rules| if is_own { names(rules, &row.service.name) } else { None };
             v1::ServiceRow {
+                export_to: rule(&exchange.export),
+                import_from: rule(&exchange.import),
                 selected: row.selected.iter().filter_map(|chosen| u32::try_from(chosen.index).ok()).collect(),
                 weights: row.selected.iter().map(|chosen| u32::from(chosen.weight)).collect(),
                 standings: row.standings.into_iter().map(standing).collect(),
@@ -78,6 +82,11 @@ fn standing(standing: Standing) -> v1::ServiceStanding {
 
 fn kind(object: &Object) -> Option<Kind> {
     v1::Object::from(object).kind
+}
+
+fn names(rules: &Rules, service: &ServiceName) -> Option<v1::ClusterNames> {
+    let clusters = rules.of_service(&service.namespace, &service.name)?;
+    Some(v1::ClusterNames { names: clusters.iter().map(ToString::to_string).collect() })
 }
 
 fn service(object: &Object) -> Option<v1::Service> {

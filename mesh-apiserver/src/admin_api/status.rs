@@ -45,7 +45,7 @@ impl AdminApi {
                 replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
                 ready_replicas: u32::try_from(ready_replicas).unwrap_or(u32::MAX),
             }),
-            source: Some(self.source_status()),
+            source: Some(self.source_status().await?),
             peers: self.controller.peers().await,
             agents: self.agents(elsewhere).await?,
             encryption: v1::Encryption::from(self.encryption).into(),
@@ -57,22 +57,24 @@ impl AdminApi {
         })
     }
 
-    fn source_status(&self) -> v1::SourceStatus {
+    async fn source_status(&self) -> Result<v1::SourceStatus, Status> {
+        let of_exchange = self.exchange_errors().await?;
         let source = self.controller.source();
         let export = self.controller.export();
         let of_services = self.view.read(View::service_errors).into_iter();
         let of_services = of_services.map(|(name, error)| (ObjectKey::service(&name).to_string(), error));
         let rejections = source.rejections.into_iter().chain(export.rejections()).map(|r| (r.object, r.reason));
-        v1::SourceStatus {
+        Ok(v1::SourceStatus {
             kind: "manifests".to_owned(),
             location: source.location,
             objects: u32::try_from(source.objects).unwrap_or(u32::MAX),
             errors: rejections
                 .chain(of_services)
-                .take(MAX_ERRORS)
                 .map(|(object, error)| v1::ObjectError { object, error })
+                .chain(of_exchange)
+                .take(MAX_ERRORS)
                 .collect(),
-        }
+        })
     }
 
     /// Every node whose agent has registered, and every agent that has a stream, here or at another replica.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use certs::LiveLeaf;
 use federation::contract::keys;
-use mesh_runtime::{OnExit, ReadyGuard, Shutdown, TaskSet};
+use mesh_runtime::{Backoff, OnExit, ReadyGuard, Shutdown, TaskSet};
 use mesh_store::Store;
 use mesh_store::mvcc::RangeRequest;
 use mesh_types::{ClusterId, IdentityLayout};
@@ -53,6 +53,15 @@ pub struct Plan {
     pub view: view::Handle,
 }
 
+/// Resolves when the exporter has stored who may have what, now or in a former term: a session that began before would
+/// mirror what this cluster does not want.
+async fn until_rules_are_known(store: &dyn Store) {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+    while !store.range(RangeRequest::get(keys::EXCHANGE)).await.is_ok_and(|found| !found.kvs.is_empty()) {
+        backoff.wait().await;
+    }
+}
+
 /// The running parts.
 pub(super) struct Term(TaskSet);
 
@@ -90,9 +99,16 @@ impl Plan {
         tasks.spawn("manifests", OnExit::Shutdown, async move {
             follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
         });
+        let known = Arc::clone(&store);
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
         tasks.spawn("agents' sights", OnExit::Shutdown, gather.run(stop.clone()));
-        tasks.spawn("federation", OnExit::Shutdown, federation.run(stop.clone()));
+        let (follow, rules) = (stop.clone(), Arc::clone(&known));
+        tasks.spawn("federation", OnExit::Shutdown, async move {
+            match follow.unless_requested(until_rules_are_known(&*rules)).await {
+                Some(()) => federation.run(follow).await,
+                None => Ok(()),
+            }
+        });
         Term(tasks)
     }
 

@@ -180,6 +180,7 @@ impl Exporter {
         let cluster = &self.options.cluster;
         let prefixes = [
             contract::STATE.to_owned(),
+            contract::AUDIENCE.to_owned(),
             keys::LOCAL.to_owned(),
             keys::IDENTITY.to_owned(),
             contract::canaries(cluster),
@@ -187,6 +188,7 @@ impl Exporter {
         let mut requests: Vec<RangeRequest> = prefixes.into_iter().map(RangeRequest::prefix).collect();
         requests.push(RangeRequest::get(contract::cluster_config(cluster)));
         requests.push(RangeRequest::get(contract::OWN_CLUSTER));
+        requests.push(RangeRequest::get(contract::EXCHANGE));
         requests.push(RangeRequest::get(contract::EXPORT_TRUST));
         let mut kvs = Vec::new();
         for request in requests {
@@ -247,14 +249,17 @@ impl Exporter {
         self.apply(changes);
     }
 
-    /// Writes all that differs; facts come before what announces them, by the order of their ranks.
+    /// Writes all that differs; facts come before what announces them, by the order of their ranks. Before the first scan
+    /// is complete it writes nothing: a Namespace that keeps its own from others may not have been read yet.
     async fn flush(&mut self) -> Result<(), Error> {
-        if self.is_complete {
-            self.declare();
+        if !self.is_complete {
+            return Ok(());
         }
+        self.declare();
+        self.facts.publish_exchange();
         let alarm = self.write_dirty().await?;
         self.note_alarm(alarm);
-        if self.is_complete && (self.alarm.is_none() || self.has_former) {
+        if self.alarm.is_none() || self.has_former {
             self.ready = None;
         }
         Ok(())

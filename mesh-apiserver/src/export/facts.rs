@@ -7,8 +7,11 @@ use bytes::Bytes;
 use federation::Declaration;
 use federation::contract::{self, Layout, keys};
 use ipnet::IpNet;
-use mesh_types::{ClusterName, LabelSet, SecurityIdentity};
+use mesh_types::exchange::{Rules, Scope};
+use mesh_types::labels::POD_NAMESPACE;
+use mesh_types::{ClusterName, Exchange, LabelSet, SecurityIdentity, ServiceName};
 
+use super::audience::Audiences;
 use super::keys::{local_backend, local_service};
 use super::planner::Planner;
 use crate::identity::{Allocator, Record, record};
@@ -18,6 +21,11 @@ pub struct Facts {
     cluster: ClusterName,
     allocator: Allocator,
     planner: Planner,
+    /// Who may have what of the export.
+    audiences: Audiences,
+    /// Whose Services are taken here; the sessions' to keep.
+    imports: Rules,
+    is_import_news: bool,
     /// The number each address refers to.
     numbers: BTreeMap<IpAddr, SecurityIdentity>,
     /// Addresses that have identity "init" because no number was free.
@@ -27,7 +35,9 @@ pub struct Facts {
 impl Facts {
     pub fn new(cluster: ClusterName, allocator: Allocator) -> Self {
         let (numbers, waiting) = (BTreeMap::new(), BTreeMap::new());
-        Self { cluster, allocator, planner: Planner::default(), numbers, waiting }
+        let audiences = Audiences::new(cluster.clone());
+        let (planner, imports) = (Planner::default(), Rules::default());
+        Self { cluster, allocator, planner, audiences, imports, is_import_news: true, numbers, waiting }
     }
 
     /// Takes over what the store holds. Identity numbers among it stay with their labels; records that cannot be used are
@@ -35,6 +45,14 @@ impl Facts {
     pub fn load(&mut self, kvs: Vec<(Bytes, Bytes)>) -> Vec<record::Error> {
         let mut errors = Vec::new();
         for (key, value) in &kvs {
+            if key == keys::EXCHANGE {
+                match serde_json::from_slice::<Exchange>(value) {
+                    Ok(former) => self.audiences.restore(&former.export),
+                    Err(error) => {
+                        tracing::warn!(%error, key = keys::EXCHANGE, "not a record of this version, made anew");
+                    }
+                }
+            }
             let Some(key) = std::str::from_utf8(key).ok().filter(|k| k.starts_with(record::BY_NUMBER)) else {
                 continue;
             };
@@ -72,20 +90,48 @@ impl Facts {
             }
             (Key::Service(name), value) => {
                 let value = value.and_then(|v| if let Value::Service(s) = v { Some(s.encode().into()) } else { None });
-                self.planner.set(Layout::State.service(&self.cluster, &name), value);
+                self.export_of_service(Layout::State.service(&self.cluster, &name), name, value);
+            }
+            (Key::Terms(scope), Some(Value::Terms(terms))) => {
+                self.is_import_news |= self.imports.set(&scope, terms.import_from);
+                self.audiences.rule(&mut self.planner, &scope, terms.export_to);
+            }
+            (Key::Terms(scope), _) => {
+                self.is_import_news |= self.imports.set(&scope, None);
+                match scope {
+                    Scope::Namespace(namespace) => self.audiences.orphan(&namespace),
+                    Scope::Service(_) => self.audiences.rule(&mut self.planner, &scope, None),
+                }
             }
             (Key::EndpointSlice { namespace, slice }, value) => {
-                let value =
-                    value.and_then(|v| if let Value::EndpointSlice(s) = v { Some(s.encode().into()) } else { None });
-                self.planner.set(Layout::State.endpoint_slice(&self.cluster, &namespace, &slice), value);
+                let slice = Layout::State.endpoint_slice(&self.cluster, &namespace, &slice);
+                match value {
+                    Some(Value::EndpointSlice(value)) => {
+                        let service = value.service();
+                        let scope = service.map_or(Scope::Namespace(namespace), Scope::Service);
+                        self.audiences.set(&mut self.planner, slice, scope, Some(value.encode().into()));
+                    }
+                    _ => self.export_of_namespace(slice, &namespace, None),
+                }
             }
         }
+    }
+
+    /// Exports a fact that belongs to a namespace to those who may have it.
+    fn export_of_namespace(&mut self, key: String, namespace: &str, value: Option<Bytes>) {
+        self.audiences.set(&mut self.planner, key, Scope::Namespace(namespace.to_owned()), value);
+    }
+
+    /// The same of a Service: its own rule counts before its namespace's.
+    fn export_of_service(&mut self, key: String, service: ServiceName, value: Option<Bytes>) {
+        self.audiences.set(&mut self.planner, key, Scope::Service(service), value);
     }
 
     /// Everything that exists has been applied once: the rest of what was loaded goes.
     pub fn scan_is_complete(&mut self, now_unix_nanos: u64) {
         self.allocator.release_unreferenced(now_unix_nanos);
         self.store_numbers();
+        self.audiences.prune();
         self.planner.prune();
     }
 
@@ -112,6 +158,7 @@ impl Facts {
     fn set_address(&mut self, ip: IpAddr, address: Option<Address>, now_unix_nanos: u64) {
         let before = self.numbers.remove(&ip);
         self.waiting.remove(&ip);
+        let namespace = address.as_ref().map(|address| address.value.namespace.clone());
         let value = address.map(|mut address| {
             // The new number is taken before the old one is let go, so that equal labels keep theirs.
             let number = match self.allocator.acquire(&address.labels) {
@@ -131,7 +178,8 @@ impl Facts {
             self.allocator.release(number, now_unix_nanos);
         }
         self.store_numbers();
-        self.planner.set(Layout::State.ip(&self.cluster, &IpNet::from(ip)), value);
+        let key = Layout::State.ip(&self.cluster, &IpNet::from(ip));
+        self.export_of_namespace(key, namespace.as_deref().unwrap_or_default(), value);
     }
 
     fn store_numbers(&mut self) {
@@ -146,7 +194,21 @@ impl Facts {
         self.planner.set(format!("{}{number}", record::BY_NUMBER), record.map(|r| r.encode().into()));
         self.planner.set(by_labels, record.map(|_| number.to_string().into()));
         let exported = record.map(|_| contract::identity::encode(labels).into());
-        self.planner.set(Layout::State.identity(&self.cluster, number), exported);
+        let key = Layout::State.identity(&self.cluster, number);
+        match labels.get(POD_NAMESPACE) {
+            Some(namespace) => self.export_of_namespace(key, namespace, exported),
+            None => self.planner.set(key, exported),
+        }
+    }
+
+    /// Stores who may have what, for those who keep the rules elsewhere: sessions, and status.
+    pub fn publish_exchange(&mut self) {
+        let is_import_news = std::mem::take(&mut self.is_import_news);
+        if !self.audiences.take_news() && !is_import_news {
+            return;
+        }
+        let exchange = Exchange { export: self.audiences.rules().clone(), import: self.imports.clone() };
+        self.planner.set(keys::EXCHANGE, Some(json(&exchange)));
     }
 
     /// Stores what this cluster says of itself: for joins, for the own agents, and its trust bundle for peers.

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use federation::contract::keys as contract;
-use mesh_types::ServiceName;
+use mesh_store::mvcc::Overlay;
+use mesh_types::{ClusterName, ServiceName};
 
 /// Facts of the own cluster that never leave it.
 pub const LOCAL: &str = "isthmus/v1/local/";
@@ -13,6 +14,11 @@ pub const LOCAL_SERVICES: &str = "isthmus/v1/local/services/";
 pub const LOCAL_BACKENDS: &str = "isthmus/v1/local/backends/";
 /// Records of allocated identity numbers.
 pub const IDENTITY: &str = "isthmus/v1/identity/";
+
+/// The export as a cluster sees it: everybody's part, and its own audience's. The own cluster's agents see it so, too.
+pub fn shown_to(cluster: &ClusterName) -> Overlay {
+    Overlay::new(contract::STATE, contract::audience(cluster))
+}
 
 pub fn local_service(service: &ServiceName) -> String {
     format!("{LOCAL_SERVICES}{service}")
@@ -48,6 +54,7 @@ pub(super) fn rank(key: &[u8]) -> u8 {
         "cilium/state/endpointslices/",
         contract::CLUSTER_CONFIGS,
     ];
+    let key = contract::shown(key);
     let place = ORDER.iter().position(|prefix| key.starts_with(prefix.as_bytes()));
     place.and_then(|p| u8::try_from(p).ok()).unwrap_or(u8::MAX)
 }

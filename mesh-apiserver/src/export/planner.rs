@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use federation::contract::keys;
 
 use super::keys::rank;
 
@@ -86,27 +87,38 @@ impl Planner {
         self.dirty.extend(gone.cloned());
     }
 
-    /// Everything to be done, in order: puts by rank, then deletes by falling rank.
+    /// Everything to be done, in order: puts by rank, then deletes by falling rank. A fact that moves between everybody's
+    /// place and its audiences' is one step, so that no reader sees it go and come; where it is kept from somebody from now
+    /// on, the step counts as a delete.
     pub fn batches(&self, limits: Limits) -> Vec<Batch> {
-        let (mut puts, mut deletes): (Vec<&Bytes>, Vec<&Bytes>) =
-            self.dirty.iter().partition(|key| self.desired.contains_key(*key));
-        puts.sort_by_key(|key| rank(key));
-        deletes.sort_by_key(|key| std::cmp::Reverse(rank(key)));
+        let mut facts: BTreeMap<&[u8], Vec<&Bytes>> = BTreeMap::new();
+        for key in &self.dirty {
+            facts.entry(keys::shown(key)).or_default().push(key);
+        }
+        let is_delete = |(fact, places): &(&[u8], Vec<&Bytes>)| {
+            let is_gone = |key: &Bytes| !self.desired.contains_key(key);
+            places.iter().all(|key| is_gone(key)) || places.iter().any(|key| *key == fact && is_gone(key))
+        };
+        let (mut deletes, mut puts): (Vec<_>, Vec<_>) = facts.into_iter().partition(is_delete);
+        puts.sort_by_key(|(fact, _)| rank(fact));
+        deletes.sort_by_key(|(fact, _)| std::cmp::Reverse(rank(fact)));
         let mut batches = vec![Batch::default()];
         let mut bytes = 0;
-        for key in puts.into_iter().chain(deletes) {
-            let value = self.desired.get(key);
-            let size = key.len() + value.map_or(0, Bytes::len);
-            let is_full = |b: &Batch| !b.is_empty() && (b.len() >= limits.keys || bytes + size > limits.bytes);
+        for (_, places) in puts.into_iter().chain(deletes) {
+            let size = places.iter().map(|key| key.len() + self.desired.get(*key).map_or(0, Bytes::len)).sum::<usize>();
+            let is_full =
+                |b: &Batch| !b.is_empty() && (b.len() + places.len() > limits.keys || bytes + size > limits.bytes);
             if batches.last().is_some_and(is_full) {
                 batches.push(Batch::default());
                 bytes = 0;
             }
             bytes += size;
             let Some(batch) = batches.last_mut() else { continue };
-            match value {
-                Some(value) => batch.puts.push((key.clone(), value.clone())),
-                None => batch.deletes.push(key.clone()),
+            for key in places {
+                match self.desired.get(key) {
+                    Some(value) => batch.puts.push((key.clone(), value.clone())),
+                    None => batch.deletes.push(key.clone()),
+                }
             }
         }
         batches.retain(|b| !b.is_empty());
@@ -172,6 +184,38 @@ mod tests {
             set(&mut planner, key, None);
         }
         assert_eq!(shown(&planner.batches(LIMITS)), [format!("-{service} -{ip} -{id}")]);
+    }
+
+    #[test]
+    fn a_fact_that_moves_is_one_step_and_keeping_it_from_somebody_comes_last() {
+        let mut planner = Planner::default();
+        let (ip, id) = ("cilium/state/ip/v1/default/a", "cilium/state/identities/v1/id/1");
+        let (ip_of_b, id_of_b) = (
+            "isthmus/v1/audience/b/cilium/state/ip/v1/default/a",
+            "isthmus/v1/audience/b/cilium/state/identities/v1/id/1",
+        );
+        let limits = Limits { keys: 1, bytes: 1 << 20 };
+        let commit = |planner: &mut Planner| {
+            let batches = planner.batches(limits);
+            for batch in &batches {
+                planner.committed(batch);
+            }
+            shown(&batches)
+        };
+        let place = |planner: &mut Planner, is_kept: bool| {
+            for (everybodys, of_b) in [(ip, ip_of_b), (id, id_of_b)] {
+                set(planner, everybodys, (!is_kept).then_some("v"));
+                set(planner, of_b, is_kept.then_some("v"));
+            }
+        };
+        place(&mut planner, false);
+        commit(&mut planner);
+        place(&mut planner, true);
+        set(&mut planner, "cilium/state/ip/v1/default/new", Some("v"));
+        let new = "+cilium/state/ip/v1/default/new".to_owned();
+        assert_eq!(commit(&mut planner), [new, format!("+{ip_of_b} -{ip}"), format!("+{id_of_b} -{id}")]);
+        place(&mut planner, false);
+        assert_eq!(commit(&mut planner), [format!("+{id} -{id_of_b}"), format!("+{ip} -{ip_of_b}")]);
     }
 
     #[test]

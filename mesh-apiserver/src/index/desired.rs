@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use federation::contract::{EndpointSliceValue, IpValue, NodeValue, ServiceValue};
+use mesh_types::exchange::{Scope, Terms};
 use mesh_types::view::{Service, ServiceBackend};
 use mesh_types::{LabelSet, NodeName, ServiceName};
 
@@ -22,6 +23,8 @@ pub enum Key {
         namespace: String,
         slice: String,
     },
+    /// What a Namespace or a Service says about who may have what. `None` of a Namespace: there is no such object.
+    Terms(Scope),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,7 @@ pub enum Value {
     LocalBackend(ServiceBackend),
     Service(Box<ServiceValue>),
     EndpointSlice(Box<EndpointSliceValue>),
+    Terms(Terms),
 }
 
 /// A pod's address. `value.id` is 0: the number comes from the allocator.

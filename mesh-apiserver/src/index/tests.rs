@@ -34,15 +34,17 @@ fn shown(changes: &[Change]) -> Vec<String> {
                 Key::LocalBackend(s, ip) => format!("{sign}backend {s} {ip}"),
                 Key::Service(s) => format!("{sign}service {s}"),
                 Key::EndpointSlice { namespace, slice } => format!("{sign}slice {namespace}/{slice}"),
+                Key::Terms(scope) => format!("{sign}terms {scope}"),
             }
         })
         .collect()
 }
 
 fn address(changes: &[Change]) -> &Address {
-    match changes {
-        [Change { value: Some(Value::Ip(address)), .. }] => address,
-        other => panic!("one address, not {other:?}"),
+    let mut addresses = changes.iter().filter(|change| !matches!(change.key, Key::Terms(_)));
+    match (addresses.next(), addresses.next()) {
+        (Some(Change { value: Some(Value::Ip(address)), .. }), None) => address,
+        _ => panic!("one address, not {changes:?}"),
     }
 }
 
@@ -172,6 +174,58 @@ fn an_unknown_affinity_is_shown_and_keeps_the_service_local() {
         "annotation service.cilium.io/affinity: \"nearest\" is not an affinity: use local, remote or none; until then the \
          Service is not global"
     );
+    index.apply(service("10.96.7.20", &global()));
+    assert!(index.errors().is_empty());
+}
+
+#[test]
+fn what_an_object_says_of_who_may_have_it_is_told_once_and_its_end_too() {
+    use mesh_types::exchange::Terms;
+    let mut index = index();
+    let namespace = |annotations: serde_json::Value| {
+        object(&json!({"kind": "Namespace", "metadata": {"name": "shop", "annotations": annotations}}))
+    };
+    let terms = |changes: &[Change]| -> Vec<(String, Option<Terms>)> {
+        let read = |change: &Change| match (&change.key, &change.value) {
+            (Key::Terms(scope), Some(Value::Terms(terms))) => Some((scope.to_string(), Some(terms.clone()))),
+            (Key::Terms(scope), None) => Some((scope.to_string(), None)),
+            _ => None,
+        };
+        changes.iter().filter_map(read).collect()
+    };
+    let b = Some([ClusterName::new("b").unwrap()].into());
+    let restricted = Terms { export_to: b.clone(), ..Terms::default() };
+    let ns = || "Namespace shop".to_owned();
+    assert_eq!(terms(&index.apply(namespace(json!({})))), [(ns(), Some(Terms::default()))]);
+    let rule = json!({"mesh.isthmus.io/export-to": "b"});
+    assert_eq!(terms(&index.apply(namespace(rule.clone()))), [(ns(), Some(restricted.clone()))]);
+    assert!(index.apply(namespace(rule.clone())).is_empty(), "nothing changed");
+    assert_eq!(terms(&index.apply(service("10.96.7.20", &rule))), [("Service shop/cart".to_owned(), Some(restricted))]);
+    assert_eq!(terms(&index.apply(service("10.96.7.20", &json!({})))), [("Service shop/cart".to_owned(), None)]);
+    assert_eq!(
+        terms(&index.delete(&ObjectKey { namespace: String::new(), ..key(Kind::Namespace, "shop") })),
+        [(ns(), None)]
+    );
+}
+
+#[test]
+fn a_list_of_clusters_that_is_not_understood_is_shown_with_its_effect_beside_other_mistakes() {
+    let mut index = index();
+    let annotations = json!({
+        "service.cilium.io/global": "true", "mesh.isthmus.io/failover": "B",
+        "mesh.isthmus.io/export-to": "b,b", "mesh.isthmus.io/import-from": "none,c",
+    });
+    index.apply(service("10.96.7.20", &annotations));
+    let error = &index.errors()[&key(Kind::Service, "cart")];
+    for part in [
+        "mesh.isthmus.io/failover: cluster name \"B\" is not valid",
+        "annotation mesh.isthmus.io/export-to names b twice (write names of clusters with commas between, or none); until \
+         then nothing of it is exported",
+        "annotation mesh.isthmus.io/import-from: \"none\" stands alone",
+        "until then no Service of another cluster is taken for it",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
     index.apply(service("10.96.7.20", &global()));
     assert!(index.errors().is_empty());
 }

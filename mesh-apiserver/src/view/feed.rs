@@ -15,6 +15,7 @@ use super::load::load;
 use super::ring::{Capacity, Next, Ring};
 use super::subscription::Snapshot;
 use super::{Change, Subscription, View, encode};
+use crate::export::keys::shown_to;
 
 /// What the ring holds for agents that lag or come back. An agent that lags further gets a snapshot.
 const CAPACITY: Capacity = Capacity { frames: 16_384, bytes: 64 << 20 };
@@ -188,7 +189,8 @@ impl Handle {
         }
         // One range over all that the view reads, so that a batch is one revision as a whole.
         let range = KeyRange::new("cilium/", "isthmus/v2");
-        let request = WatchRequest { range, start_revision: revision + 1, progress_interval: None };
+        let overlay = Some(shown_to(own));
+        let request = WatchRequest { range, start_revision: revision + 1, overlay, ..WatchRequest::default() };
         let watcher = self.store.watch(request).await.map_err(Failure::Store)?;
         let mut state = self.state.write();
         if state.revision == 0 {

@@ -1,13 +1,26 @@
 //! The view as of one revision of the store.
 
+use federation::contract::keys::AUDIENCE;
 use mesh_store::Store;
-use mesh_store::mvcc::RangeRequest;
+use mesh_store::mvcc::{KeyRange, RangeRequest};
 use mesh_types::ClusterName;
 
 use super::{Error, View};
+use crate::export::keys::shown_to;
 
-/// Everything that the view reads lies under these.
-const PREFIXES: [&str; 4] = ["cilium/cache/", "cilium/state/", "cilium/synced/", "isthmus/v1/"];
+/// Everything that the view reads lies in these, the own part of the export with its own audience's. Other clusters' copies
+/// are passed over.
+fn ranges() -> [KeyRange; 5] {
+    let isthmus = KeyRange::prefix("isthmus/v1/");
+    let audiences = KeyRange::prefix(AUDIENCE);
+    [
+        KeyRange::prefix("cilium/cache/"),
+        KeyRange::prefix("cilium/state/"),
+        KeyRange::prefix("cilium/synced/"),
+        KeyRange::new(isthmus.key, audiences.key),
+        KeyRange::new(audiences.range_end, isthmus.range_end),
+    ]
+}
 
 /// Reads the whole view. `revision` 0 means now; the first read then pins the revision for the others.
 pub(super) async fn load(
@@ -18,8 +31,9 @@ pub(super) async fn load(
     let mut view = View::new(own.clone());
     let mut pinned = revision;
     let mut errors = Vec::new();
-    for prefix in PREFIXES {
-        let response = store.range(RangeRequest { revision: pinned, ..RangeRequest::prefix(prefix) }).await?;
+    for range in ranges() {
+        let request = RangeRequest { range, revision: pinned, ..RangeRequest::default() };
+        let response = store.range_through(request, shown_to(own)).await?;
         if pinned == 0 {
             pinned = response.revision;
         }

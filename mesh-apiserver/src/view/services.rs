@@ -87,17 +87,26 @@ impl View {
     }
 
     fn unknown_clusters(&self, service: &Service) -> Option<String> {
-        let is_unknown = |name: &ClusterName| !self.facts.contains_key(&Key::Cluster(name.clone()));
-        let unknown: Vec<String> =
-            service.prefers.clusters().into_iter().filter(|name| is_unknown(name)).map(ToString::to_string).collect();
+        let unknown: Vec<&ClusterName> =
+            service.prefers.clusters().into_iter().filter(|name| !self.has_cluster(name)).collect();
         if unknown.is_empty() {
             return None;
         }
         let settings = if service.prefers.failover.is_empty() { WEIGHTS } else { FAILOVER };
-        let list = unknown.join(", ");
-        Some(format!(
-            "annotation {settings} names {list}, which is not a cluster of this mesh: it is passed over until it is joined \
-             (`meshctl peers` lists the names)"
-        ))
+        Some(passed_over(settings, &unknown))
     }
+
+    /// Whether it is the own cluster or a joined one.
+    pub fn has_cluster(&self, name: &ClusterName) -> bool {
+        self.facts.contains_key(&Key::Cluster(name.clone()))
+    }
+}
+
+/// What is said of an annotation that names clusters which are not joined.
+pub fn passed_over(annotation: &str, unknown: &[&ClusterName]) -> String {
+    let list = unknown.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "annotation {annotation} names {list}, which is not a cluster of this mesh: it is passed over until it is joined \
+         (`meshctl peers` lists the names)"
+    )
 }

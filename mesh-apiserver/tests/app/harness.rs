@@ -44,8 +44,14 @@ impl Server {
 
     /// Stops and starts again on the same folders.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(|_manifests| ()).await
+    }
+
+    /// The same, with the manifests changed while it is down.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let Self { name, id, dir, app, more_flags } = self;
         app.stop().await;
+        change(&dir.path().join("manifests"));
         let app = start_app(&name, id, dir.path(), &more_flags).await;
         Self { name, id, dir, app, more_flags }
     }

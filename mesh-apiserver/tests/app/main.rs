@@ -8,6 +8,7 @@ mod cilium_client;
 mod cilium_cluster;
 mod etcd;
 mod etcdctl;
+mod exchange;
 mod external;
 mod frames;
 mod harness;

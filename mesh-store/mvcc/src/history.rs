@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::keyspace::Keyspace;
 use crate::stored::{Record, Versions};
-use crate::{Event, EventKind, KeyRange};
+use crate::{Event, EventKind, KeyRange, Overlay};
 
 /// Why a revision cannot be read from the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +91,15 @@ impl<'a> Changes<'a> {
     /// Those of a range of keys.
     pub fn events_in<'b>(&'b self, range: &'b KeyRange) -> impl Iterator<Item = Event> + 'b {
         self.records().filter(|record| range.contains(record.key())).map(|record| self.event(record))
+    }
+
+    /// Those of a range of keys as they are shown through an overlay: see [`Overlay::events`].
+    pub fn events_through(&self, range: &KeyRange, overlay: &Overlay) -> Vec<Event> {
+        let part = overlay.part(range);
+        let is_read = |key: &[u8]| range.contains(key) || part.as_ref().is_some_and(|part| part.contains(key));
+        let changes = self.records().filter(|record| is_read(record.key())).map(|record| self.event(record));
+        let main = self.revision();
+        overlay.events(range, changes, |key| self.keyspace.get(key, main).map(Record::key_value))
     }
 
     fn event(&self, record: &Record) -> Event {

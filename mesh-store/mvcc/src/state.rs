@@ -7,6 +7,7 @@ use crate::hash;
 use crate::history::{Changed, Changes, History, Since};
 use crate::keyspace::Keyspace;
 use crate::lease::Leases;
+use crate::overlay::Overlay;
 use crate::range::{self, View};
 use crate::stored::Record;
 use crate::txn::{self, Path};
@@ -115,6 +116,12 @@ impl State {
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         range::check(request)?;
         range::read(self.view(), request)
+    }
+
+    /// The same of what is shown through an overlay: as if its keys were where they are shown.
+    pub fn range_through(&self, request: &RangeRequest, overlay: &Overlay) -> Result<RangeResponse, Error> {
+        range::check(request)?;
+        range::read_through(self.view(), request, Some(overlay))
     }
 
     /// Answers a transaction for which [`TxnRequest::is_read_only`] holds, without a command.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
-use mesh_store_mvcc::{Event, KeyRange};
+use mesh_store_mvcc::{Event, KeyRange, Overlay};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchRequest {
@@ -15,12 +15,14 @@ pub struct WatchRequest {
     pub start_revision: i64,
     /// How often an idle watch reports that nothing happened; `None` takes the store's setting.
     pub progress_interval: Option<Duration>,
+    /// Show the range through this: what changes in either place is one line of events.
+    pub overlay: Option<Overlay>,
 }
 
 impl WatchRequest {
     /// Watch every key with a prefix from a revision on.
     pub fn prefix(prefix: impl Into<bytes::Bytes>, start_revision: i64) -> Self {
-        Self { range: KeyRange::prefix(prefix), start_revision, progress_interval: None }
+        Self { range: KeyRange::prefix(prefix), start_revision, ..Self::default() }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use mesh_store_mvcc::{KeyRange, TxnOp, TxnRequest};
+use mesh_store_mvcc::{KeyRange, Overlay, TxnOp, TxnRequest};
 use tonic::{Extensions, Status};
 
+use super::status;
 use crate::auth::Users;
 use crate::metrics::{Metrics, PrincipalLabel};
 
@@ -30,6 +31,11 @@ pub struct Denied;
 /// The rules: may `principal` do this?
 pub trait Authorizer<P>: Send + Sync + 'static {
     fn check(&self, principal: &P, access: Access<'_>) -> Result<(), Denied>;
+
+    /// What this caller sees beside what everybody sees, in the ranges it may read.
+    fn overlay(&self, _principal: &P) -> Option<Overlay> {
+        None
+    }
 
     /// The name of the store's user that the caller is, so that what that user was granted counts as well. `None` for
     /// callers whom the store's users are no matter of, such as other clusters.
@@ -63,6 +69,7 @@ impl Grants {
 /// A caller with the rules for it.
 trait Standing: Send + Sync {
     fn check(&self, access: Access<'_>) -> Result<(), Denied>;
+    fn overlay(&self) -> Option<Overlay>;
     fn user(&self) -> Option<&str>;
 }
 
@@ -76,6 +83,10 @@ impl<P: Send + Sync + 'static, A: Authorizer<P>> Standing for Known<P, A> {
         self.authorizer.check(&self.principal, access)
     }
 
+    fn overlay(&self) -> Option<Overlay> {
+        self.authorizer.overlay(&self.principal)
+    }
+
     fn user(&self) -> Option<&str> {
         self.authorizer.user(&self.principal)
     }
@@ -87,6 +98,10 @@ struct Trusted;
 impl Standing for Trusted {
     fn check(&self, _access: Access<'_>) -> Result<(), Denied> {
         Ok(())
+    }
+
+    fn overlay(&self) -> Option<Overlay> {
+        None
     }
 
     fn user(&self) -> Option<&str> {
@@ -164,6 +179,11 @@ impl Caller {
         self.check(Mode::Read, range)
     }
 
+    /// What of a range this caller sees in another place than everybody; `None` where that is nothing.
+    pub(crate) fn overlay(&self, range: &KeyRange) -> Option<Overlay> {
+        self.standing.overlay().filter(|overlay| overlay.part(range).is_some())
+    }
+
     pub(crate) fn write(&self, range: &KeyRange) -> Result<(), Status> {
         self.check(Mode::Write, range)
     }
@@ -185,14 +205,25 @@ impl Caller {
 
     pub(crate) fn txn(&self, request: &TxnRequest) -> Result<(), Status> {
         for compare in &request.compare {
-            self.read(&compare.range)?;
+            self.read_plainly(&compare.range)?;
         }
         request.success.iter().chain(&request.failure).try_for_each(|op| match op {
-            TxnOp::Range(request) => self.read(&request.range),
+            TxnOp::Range(request) => self.read_plainly(&request.range),
             TxnOp::Put(request) => self.change(&KeyRange::single(request.key.clone()), request.prev_kv),
             TxnOp::DeleteRange(request) => self.change(&request.range, request.prev_kv),
             TxnOp::Txn(request) => self.txn(request),
         })
+    }
+
+    /// A read inside a transaction, which knows no overlay: half of the truth would be taken for the whole.
+    fn read_plainly(&self, range: &KeyRange) -> Result<(), Status> {
+        self.read(range)?;
+        match self.overlay(range) {
+            None => Ok(()),
+            Some(_) => Err(status::not_served(
+                "a transaction over keys of which this caller sees others than everybody (Range and Watch show them)",
+            )),
+        }
     }
 
     /// A write that may show what was there before.

@@ -50,7 +50,11 @@ impl PbKvService for Kv {
         verdict(check::range(&request))?;
         let request = verdict(convert::range(request))?;
         caller.read(&request.range)?;
-        let response = shared.store.range(request).await.map_err(|error| status::of(&error))?;
+        let answer = match caller.overlay(&request.range) {
+            Some(overlay) => shared.store.range_through(request, overlay),
+            None => shared.store.range(request),
+        };
+        let response = answer.await.map_err(|error| status::of(&error))?;
         let header = shared.header(response.revision);
         Ok(Response::new(convert::range_response(response, header)))
     }

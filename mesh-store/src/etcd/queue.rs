@@ -93,7 +93,7 @@ impl<'a> Queue<'a> {
     }
 
     async fn wait_for_delete(&self, key: Bytes, start_revision: i64) -> Result<(), Status> {
-        let request = WatchRequest { range: KeyRange::single(key), start_revision, progress_interval: None };
+        let request = WatchRequest { range: KeyRange::single(key), start_revision, ..WatchRequest::default() };
         let mut watcher = self.store.watch(request).await.map_err(|error| status::of(&error))?;
         loop {
             match watcher.next().await {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::overlay::Overlaid;
 use super::{External, Seen, convert, errors};
 use crate::backend::{Error, Result, WatchBatch, WatchControl, WatchRequest, WatchUpdate, Watcher};
 
@@ -75,13 +76,24 @@ impl External {
             let current = self.current_revision().await?;
             (current + 1, Some(current))
         };
-        let (following, shown) = self.follow(request.range, start, interval).await?;
+        let overlay = request.overlay.filter(|overlay| overlay.part(&request.range).is_some());
+        let watched = overlay.as_ref().map_or_else(|| request.range.clone(), |overlay| overlay.cover(&request.range));
+        let (following, shown) = self.follow(watched, start, interval).await?;
         let control = following.control();
-        let updates = stream::unfold(Some(following), |following| async move {
-            let mut following = following?;
-            let update = following.next().await?;
+        let source = match overlay {
+            None => Source::Plain(Box::new(following)),
+            Some(overlay) => {
+                Source::Overlaid(Box::new(Overlaid::new(self.clone(), following, request.range, overlay, interval)))
+            }
+        };
+        let updates = stream::unfold(Some(source), |source| async move {
+            let mut source = source?;
+            let update = match &mut source {
+                Source::Plain(following) => following.next().await?,
+                Source::Overlaid(overlaid) => overlaid.next().await?,
+            };
             let ended = matches!(update, WatchUpdate::Compacted { .. });
-            Some((update, (!ended).then_some(following)))
+            Some((update, (!ended).then_some(source)))
         });
         // The member may be behind what this caller has seen.
         let created = current.unwrap_or_else(|| shown.max(self.seen.revision()));
@@ -102,10 +114,21 @@ impl External {
     }
 }
 
+/// Where the updates of a watch come from.
+enum Source {
+    Plain(Box<Following>),
+    Overlaid(Box<Overlaid>),
+}
+
 impl Following {
     pub(super) fn control(&self) -> WatchControl {
         let asked = Arc::clone(&self.asked);
         WatchControl::new(move || asked.notify_one())
+    }
+
+    /// Whether somebody waits for the progress, to whom what was just delivered says it.
+    pub(super) fn take_owed(&mut self) -> bool {
+        std::mem::take(&mut self.owed)
     }
 
     /// Opens the stream from `next` on and waits until etcd has made the watch.

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
     Alarm, AlarmAction, DeleteRangeRequest, DeleteRangeResponse, Error as Refusal, HashKv, KeyRange, LeaseGranted,
-    LeaseId, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnOp, TxnRequest, TxnResponse,
+    LeaseId, Overlay, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnOp, TxnRequest, TxnResponse,
 };
 
 use super::{External, convert, errors};
@@ -134,6 +134,10 @@ impl Store for External {
             }
         }
         .boxed()
+    }
+
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
+        async move { self.range_overlaid(request, &overlay).await }.boxed()
     }
 
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {

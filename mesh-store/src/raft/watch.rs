@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use mesh_store_mvcc::{Event, KeyRange};
+use mesh_store_mvcc::{Changes, Event, KeyRange, Overlay};
 use tokio_util::sync::CancellationToken;
 
 use super::replica::Replica;
@@ -23,6 +23,8 @@ pub(crate) fn start(
     stop: CancellationToken,
 ) -> Watcher {
     let registration = replica.hub.register(request.range.clone());
+    let overlaid = request.overlay.as_ref().and_then(|overlay| overlay.part(&request.range));
+    let overlaid = overlaid.map(|part| replica.hub.register_bell(part, Arc::clone(&registration.bell)));
     let current = replica.revision();
     let cursor = if request.start_revision > 0 { request.start_revision } else { current + 1 };
     if cursor <= current {
@@ -35,7 +37,9 @@ pub(crate) fn start(
         counted: Counted::new(replica.metrics.clone()),
         replica: Arc::clone(replica),
         registration,
+        _overlaid: overlaid,
         range: request.range,
+        overlay: request.overlay,
         cursor,
         progress_interval: request.progress_interval.unwrap_or(progress_interval),
         stop,
@@ -52,7 +56,10 @@ pub(crate) fn start(
 struct Watch {
     replica: Arc<Replica>,
     registration: Registration,
+    /// Where the overlay keeps its part of the range.
+    _overlaid: Option<Registration>,
     range: KeyRange,
+    overlay: Option<Overlay>,
     /// Everything below has been delivered.
     cursor: i64,
     progress_interval: Duration,
@@ -82,6 +89,13 @@ impl Watch {
         }
     }
 
+    fn show(&self, changes: &Changes<'_>, mut event: impl FnMut(Event)) {
+        match &self.overlay {
+            Some(overlay) => changes.events_through(&self.range, overlay).into_iter().for_each(event),
+            None => changes.events_in(&self.range).for_each(&mut event),
+        }
+    }
+
     /// What there is to deliver now. All under the state's lock, so that the revision reported with it is exact.
     fn look(&mut self, report: bool) -> Option<WatchUpdate> {
         let state = self.replica.state.read();
@@ -108,10 +122,10 @@ impl Watch {
         // first revision has none.
         let mut reached = current;
         for changes in history {
-            for event in changes.events_in(&self.range) {
+            self.show(&changes, |event| {
                 bytes += event.kv.key.len() + event.kv.value.len();
                 events.push(event);
-            }
+            });
             if events.len() >= EVENTS_PER_BATCH || bytes >= BYTES_PER_BATCH {
                 reached = changes.revision();
                 break;

@@ -78,7 +78,11 @@ pub(crate) struct Registration {
 
 impl WatchHub {
     pub(crate) fn register(self: &Arc<Self>, range: KeyRange) -> Registration {
-        let bell = Arc::new(Bell::default());
+        self.register_bell(range, Arc::default())
+    }
+
+    /// For a watch of two ranges: the changes of either ring the same bell.
+    pub(crate) fn register_bell(self: &Arc<Self>, range: KeyRange, bell: Arc<Bell>) -> Registration {
         let mut registered = self.registered.lock();
         registered.next_id += 1;
         let id = registered.next_id;

@@ -14,8 +14,8 @@ use mesh_store::backend::{
 };
 use mesh_store::mvcc::{
     Alarm, AlarmAction, Command, DeleteRangeRequest, DeleteRangeResponse, Error as Refusal, Event, HashKv, Hashing,
-    KeyRange, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest, RangeResponse, Response, State, TxnRequest,
-    TxnResponse,
+    KeyRange, LeaseGranted, LeaseId, Overlay, PutRequest, PutResponse, RangeRequest, RangeResponse, Response, State,
+    TxnRequest, TxnResponse,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -113,6 +113,10 @@ impl Store for Memory {
         ready(self.0.inner.lock().state.range(&request).map_err(Error::from)).boxed()
     }
 
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
+        ready(self.0.inner.lock().state.range_through(&request, &overlay).map_err(Error::from)).boxed()
+    }
+
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>> {
         let checked = request.check().map_err(Error::from);
         answer!(checked.and_then(|()| self.0.apply(Command::Put(request))), Response::Put(put) => put)
@@ -140,6 +144,7 @@ impl Store for Memory {
             moved: self.0.moved.subscribe(),
             shared: Arc::clone(&self.0),
             range: request.range,
+            overlay: request.overlay,
             next: if request.start_revision > 0 { request.start_revision } else { current + 1 },
             asked,
             interval: request.progress_interval.unwrap_or(PROGRESS_INTERVAL),
@@ -246,6 +251,7 @@ struct Watch {
     shared: Arc<Shared>,
     moved: watch::Receiver<(i64, i64)>,
     range: KeyRange,
+    overlay: Option<Overlay>,
     /// Everything below has been delivered.
     next: i64,
     asked: Arc<Notify>,
@@ -279,7 +285,10 @@ impl Watch {
             return Some(WatchUpdate::Compacted { compact_revision: inner.state.compact_revision() });
         };
         let events: Vec<Event> = history
-            .flat_map(|changes| changes.events_in(&self.range).collect::<Vec<_>>())
+            .flat_map(|changes| match &self.overlay {
+                Some(overlay) => changes.events_through(&self.range, overlay),
+                None => changes.events_in(&self.range).collect(),
+            })
             .filter(|event| event.kv.mod_revision <= revision)
             .collect();
         drop(inner);

@@ -3,6 +3,7 @@
 mod care;
 mod kv;
 mod lease;
+mod overlay;
 mod txn;
 mod watch;
 
@@ -47,6 +48,9 @@ rules![
     watch::a_revision_arrives_whole,
     watch::a_watch_below_the_compaction_ends,
     watch::an_idle_watch_reports_how_far_it_is,
+    overlay::two_places_are_one_range,
+    overlay::two_places_are_one_watch,
+    overlay::a_watch_through_an_overlay_resumes_and_ends_as_any_other,
     lease::a_revoked_lease_takes_its_keys_along,
     lease::a_lease_that_is_not_there_is_said_so,
     lease::a_lease_lives_while_it_is_renewed,

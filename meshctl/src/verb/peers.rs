@@ -77,6 +77,10 @@ pub(crate) struct Resource {
     pub(crate) rejected: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) last_rejection: String,
+    /// Changes left out by this cluster's own import rules.
+    pub(crate) not_imported: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) last_not_imported: String,
 }
 
 impl Peer {
@@ -112,6 +116,8 @@ impl Peer {
                     keys: r.keys,
                     rejected: r.rejected,
                     last_rejection: r.last_rejection,
+                    not_imported: r.not_imported,
+                    last_not_imported: r.last_not_imported,
                 })
                 .collect(),
         }
@@ -123,6 +129,10 @@ impl Peer {
 
     pub(crate) fn rejected(&self) -> u64 {
         self.resources.iter().map(|r| r.rejected).sum()
+    }
+
+    pub(crate) fn not_imported(&self) -> u64 {
+        self.resources.iter().map(|r| r.not_imported).sum()
     }
 
     pub(crate) fn state_cell(&self) -> Cell {

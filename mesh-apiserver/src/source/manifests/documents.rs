@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::objects::{Kind, Object, ObjectKey};
+use crate::objects::{Kind, Meta, Namespace, Object, ObjectKey};
 
 /// One document of a file, or one item of a `List`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,11 @@ pub(super) fn parse(text: &str, is_json: bool) -> Vec<Document> {
             Ok(value) => read(&place, value, &mut out),
             Err(e) => {
                 let reason = format!("not YAML (document starts at line {first_line}): {e}");
-                out.push(Document::Rejected { place, object: named_in_text(&text), reason });
+                let object = named_in_text(&text);
+                let namespace = object.as_deref().and_then(|object| object.strip_prefix("Namespace "));
+                let stand_in = namespace.and_then(|name| unreadable(Kind::Namespace, name));
+                out.push(Document::Rejected { place, object, reason });
+                out.extend(stand_in);
             }
         }
     }
@@ -112,8 +116,20 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
             None => out.push(Document::Object(Box::new(read))),
             Some(reason) => out.push(reject(Some(object), reason)),
         },
-        Err(e) => out.push(reject(Some(object), e.to_string())),
+        Err(e) => {
+            out.push(reject(Some(object), e.to_string()));
+            out.extend(unreadable(known, &name));
+        }
     }
+}
+
+/// What stands for a Namespace that cannot be read: without it, what the Namespace keeps from other clusters would be
+/// theirs as long as the mistake lasts.
+fn unreadable(kind: Kind, name: &str) -> Option<Document> {
+    let metadata = Meta { name: name.to_owned(), ..Meta::default() };
+    let object = Object::Namespace(Namespace { metadata, is_unreadable: true });
+    let is_named = kind == Kind::Namespace && !name.is_empty() && unusable_name(&object.key()).is_none();
+    is_named.then(|| Document::Object(Box::new(object)))
 }
 
 /// Names become parts of keys, so a `/` in one would name another object's key.
@@ -167,6 +183,24 @@ mod tests {
         assert_eq!(found, ["rejected 1 Service default/a: invalid value: integer `70000`, expected u16"]);
         assert_eq!(keys(&parse("kind: Pod\n", false)), ["rejected 1 Pod default/: missing field `metadata`"],);
         assert_eq!(keys(&parse("just: text\n", false)), ["rejected 1 ?: not a Kubernetes object: `kind` is missing"]);
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_read_is_there_by_its_name_and_says_no_more() {
+        let by_type = "kind: Namespace\nmetadata: {name: shop, annotations: {mesh.isthmus.io/export-to: [b]}}\n";
+        let by_syntax = "kind: Namespace\nmetadata:\n  name: shop\n bad: [\n";
+        for text in [by_type, by_syntax] {
+            let documents = parse(text, false);
+            assert!(keys(&documents)[0].starts_with("rejected 1 Namespace shop: "), "{:?}", keys(&documents));
+            let Document::Object(object) = &documents[1] else { panic!("{documents:?}") };
+            let Object::Namespace(namespace) = &**object else { panic!("{object:?}") };
+            assert!(namespace.is_unreadable && namespace.metadata.name == "shop" && documents.len() == 2);
+        }
+        assert_eq!(parse("kind: Namespace\nmetadata: {name: [x]}\n", false).len(), 1, "no name to stand for");
+        let [Document::Object(object)] = &parse("kind: Namespace\nmetadata: {name: shop}\n", false)[..] else {
+            panic!("one object")
+        };
+        assert!(matches!(&**object, Object::Namespace(namespace) if !namespace.is_unreadable));
     }
 
     #[test]

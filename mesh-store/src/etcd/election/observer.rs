@@ -94,7 +94,7 @@ impl Observer {
 }
 
 async fn watch(shared: &Shared, range: KeyRange, start_revision: i64) -> Result<Watcher, Status> {
-    let request = WatchRequest { range, start_revision, progress_interval: None };
+    let request = WatchRequest { range, start_revision, ..WatchRequest::default() };
     shared.store.watch(request).await.map_err(|error| status::of(&error))
 }
 

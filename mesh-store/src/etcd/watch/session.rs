@@ -153,8 +153,12 @@ impl Session {
             id if self.is_taken(id) => return self.refuse(DUPLICATE_ID),
             id => id,
         };
-        let request =
-            WatchRequest { range: wanted.range, start_revision: wanted.start_revision, progress_interval: None };
+        let request = WatchRequest {
+            overlay: self.caller.overlay(&wanted.range),
+            range: wanted.range,
+            start_revision: wanted.start_revision,
+            progress_interval: None,
+        };
         let watcher = match self.shared.store.watch(request).await {
             Ok(watcher) => watcher,
             Err(error) => return self.refuse(&error.to_string()),

@@ -3,8 +3,8 @@
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use mesh_store_mvcc::{
-    Alarm, AlarmAction, Command, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, Response, TxnRequest, TxnResponse,
+    Alarm, AlarmAction, Command, DeleteRangeRequest, DeleteRangeResponse, HashKv, LeaseGranted, LeaseId, Overlay,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, Response, TxnRequest, TxnResponse,
 };
 use openraft::ServerState;
 
@@ -70,6 +70,16 @@ impl Store for Embedded {
                 self.catch_up().await?;
             }
             Ok(self.replica.state.read().mvcc.range(&request)?)
+        }
+        .boxed()
+    }
+
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
+        async move {
+            if !request.serializable {
+                self.catch_up().await?;
+            }
+            Ok(self.replica.state.read().mvcc.range_through(&request, &overlay)?)
         }
         .boxed()
     }

@@ -33,6 +33,12 @@ struct Row {
     spillover_percent: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     withdraw_after: Option<String>,
+    /// Who may have it, of the own cluster's Service; not there: every joined cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export_to: Option<Vec<String>>,
+    /// Whose backends are taken, of the own cluster's Service; not there: every joined cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import_from: Option<Vec<String>>,
     backends: Vec<Backend>,
     /// How it uses each remote cluster that has it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -130,6 +136,8 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
         name: service.name,
         global: service.global,
         shared: service.shared,
+        export_to: row.export_to.map(|clusters| clusters.names),
+        import_from: row.import_from.map(|clusters| clusters.names),
         error: row.error,
         withdraw_after: match (service.never_withdrawn, service.withdraw_after_seconds) {
             (true, _) => Some("never".to_owned()),
@@ -217,6 +225,8 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
         "PORTS",
         "GLOBAL",
         "PREFERS",
+        "EXPORT TO",
+        "IMPORT FROM",
         "BACKENDS",
         "REMOTE",
         "ERROR",
@@ -238,6 +248,8 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
             ports.into(),
             global.into(),
             preference(r).into(),
+            clusters(r.export_to.as_deref()).into(),
+            clusters(r.import_from.as_deref()).into(),
             if r.backends.is_empty() {
                 Cell::toned("none", Tone::Warn)
             } else {
@@ -247,8 +259,23 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
             Cell::toned(&r.error, Tone::Bad),
         ]);
     }
-    let table = if rows.iter().all(|r| r.error.is_empty()) { table.without("ERROR") } else { table };
-    if rows.iter().all(|r| r.remote.is_empty()) { table.without("REMOTE") } else { table }
+    let is_empty = [
+        ("ERROR", rows.iter().all(|r| r.error.is_empty())),
+        ("REMOTE", rows.iter().all(|r| r.remote.is_empty())),
+        ("EXPORT TO", rows.iter().all(|r| r.export_to.is_none())),
+        ("IMPORT FROM", rows.iter().all(|r| r.import_from.is_none())),
+    ];
+    let empty = is_empty.into_iter().filter(|(_, is_empty)| *is_empty);
+    empty.fold(table, |table, (column, _)| table.without(column))
+}
+
+/// A rule of the exchange: `cluster-b, cluster-c`, `nobody`, or nothing where there is none.
+fn clusters(names: Option<&[String]>) -> String {
+    match names {
+        None => String::new(),
+        Some([]) => "nobody".to_owned(),
+        Some(names) => names.join(", "),
+    }
 }
 
 #[cfg(test)]
@@ -325,6 +352,23 @@ mod tests {
         let now = Timestamp::from_second(100).unwrap();
         let text = table(&[row], now).render(false);
         assert!(text.contains("cluster-b live, cluster-c withdrawn for 12s: no path to it"), "{text}");
+    }
+
+    #[test]
+    fn who_may_have_it_is_shown_where_that_is_not_everyone() {
+        let mut restricted = message();
+        restricted.export_to = Some(v1::ClusterNames { names: vec!["cluster-b".into(), "cluster-c".into()] });
+        let rows = [row("a", restricted.clone()).unwrap(), row("a", message()).unwrap()];
+        let shown = table(&rows, Timestamp::UNIX_EPOCH).render(false);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].contains("EXPORT TO") && !lines[0].contains("IMPORT FROM"), "{shown}");
+        assert!(lines[1].contains("cluster-b, cluster-c") && !lines[2].contains("cluster-c"), "{shown}");
+        restricted.import_from = Some(v1::ClusterNames::default());
+        let row = row("a", restricted).unwrap();
+        assert!(table(std::slice::from_ref(&row), Timestamp::UNIX_EPOCH).render(false).contains("nobody"));
+        let json = serde_json::to_value(&row).unwrap();
+        assert_eq!(json["export_to"], serde_json::json!(["cluster-b", "cluster-c"]));
+        assert_eq!(json["import_from"], serde_json::json!([]));
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn peers(c: &ClusterReport, now: Timestamp) -> Table {
         "SYNCED",
         "KEYS",
         "REJECTED",
+        "NOT IMPORTED",
         "RECONNECTS",
         "RELISTS",
     ]);
@@ -83,10 +84,13 @@ fn peers(c: &ClusterReport, now: Timestamp) -> Table {
             p.synced().into(),
             p.resources.iter().map(|r| u64::from(r.keys)).sum::<u64>().to_string().into(),
             Cell::toned(rejected.to_string(), if rejected > 0 { Tone::Warn } else { Tone::Plain }),
+            p.not_imported().to_string().into(),
             p.reconnects.to_string().into(),
             p.relists.to_string().into(),
         ]);
     }
+    // Only where there are import rules.
+    let table = if c.peers.iter().all(|p| p.not_imported() == 0) { table.without("NOT IMPORTED") } else { table };
     table.indent(2).fit(WIDTH)
 }
 

@@ -17,6 +17,8 @@ fn resource(resource: &str, keys: u32, rejected: u64) -> v1::ResourceStatus {
         synced: true,
         keys,
         rejected,
+        not_imported: 0,
+        last_not_imported: String::new(),
         last_rejection: if rejected > 0 {
             "cilium/state/ip/v1/default/10.1.1.7: outside the prefixes of cluster-b".into()
         } else {
