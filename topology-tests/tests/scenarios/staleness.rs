@@ -164,6 +164,8 @@ fn a_lost_cluster_is_out_in_three_seconds_and_one_that_only_does_not_answer_keep
     row("all of cluster-b", "catalog, withdraw-after 30s", "withdrawn", seconds(both));
     assert_eq!(answers(&catalog), None, "the other clusters serve on");
 
+    println!("\n{}", s.meshctl(&["--context", "cluster-a", "get", "services"]).unwrap());
+    println!("{}\n", s.meshctl(&["--context", "cluster-a", "peers"]).unwrap());
     println!("{:26} {:28} {:40} after", "fault", "service", "what is served");
     for [fault, service, served, after] in &table {
         println!("{fault:26} {service:28} {served:40} {after}");
