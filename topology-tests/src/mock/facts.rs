@@ -41,7 +41,7 @@ pub struct Shape {
 }
 
 /// A key and its value.
-pub type Fact = (String, Vec<u8>);
+pub(super) type Fact = (String, Vec<u8>);
 
 #[derive(Debug, Clone)]
 pub struct Facts {
