@@ -60,6 +60,13 @@ pub struct Service {
     sessions: BTreeMap<ClusterName, Running>,
 }
 
+/// Of which peers a judgement also writes the figures: those that stand still are written in their time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figures {
+    All,
+    OfChanges,
+}
+
 struct Running {
     peer: PeerRecord,
     tasks: TaskSet,
@@ -120,11 +127,10 @@ impl Service {
         let mut judge = tokio::time::interval(JUDGE_EVERY);
         judge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.judge();
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
-                _ = judge.tick() => {}
-                () = self.nudge.notified() => {}
+                _ = judge.tick() => self.judge(Figures::All),
+                () = self.nudge.notified() => self.judge(Figures::OfChanges),
                 update = changes.next() => match update {
                     Some(WatchUpdate::Events(batch)) => {
                         for event in batch.events {
@@ -134,6 +140,7 @@ impl Service {
                                 mesh_store::mvcc::EventKind::Delete => self.remove(&name).await,
                             }
                         }
+                        self.judge(Figures::OfChanges);
                     }
                     Some(WatchUpdate::Progress { .. }) => {}
                     Some(WatchUpdate::Compacted { .. }) | None => return Ok(()),
@@ -196,7 +203,7 @@ impl Service {
     }
 
     /// Judges every peer, and publishes what changed.
-    fn judge(&self) {
+    fn judge(&self, figures: Figures) {
         let now = Instant::now();
         let boards: Vec<(ClusterName, Board)> =
             self.boards.read().iter().map(|(name, board)| (name.clone(), board.clone())).collect();
@@ -206,10 +213,12 @@ impl Service {
         for ((name, board), (previous, signs)) in boards.iter().zip(judged) {
             let state = liveness::judge(now, previous, &signs, self.shared.liveness, is_isolated);
             let entered = board.enter(state, is_isolated, clock::unix_nanos());
-            if let Some(reason) = entered {
+            if let Some(reason) = &entered {
                 tracing::info!(peer = %name, %previous, %state, reason, "state entered");
             }
-            self.shared.metrics.show(name, &board.snapshot());
+            if entered.is_some() || figures == Figures::All {
+                self.shared.metrics.show(name, &board.snapshot());
+            }
             states.insert(name.clone(), state);
         }
         self.states.send_if_modified(|known| {

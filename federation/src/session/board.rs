@@ -108,16 +108,21 @@ impl Board {
         change(&mut self.inner.lock());
     }
 
+    /// Wakes the judge, who looks at all peers, only for what he judges by.
     pub(super) fn phase(&self, phase: Phase, reason: impl Into<String>) {
-        self.update(|known| {
-            known.signs.phase = phase;
-            known.reason = reason.into();
-            if phase == Phase::Following && !known.signs.has_data {
-                known.signs.has_data = true;
-                known.signs.last_heartbeat = Instant::now();
-            }
-        });
-        self.nudge.notify_one();
+        let mut known = self.inner.lock();
+        let mut is_news = known.signs.phase != phase;
+        known.signs.phase = phase;
+        known.reason = reason.into();
+        if phase == Phase::Following && !known.signs.has_data {
+            known.signs.has_data = true;
+            known.signs.last_heartbeat = Instant::now();
+            is_news = true;
+        }
+        drop(known);
+        if is_news {
+            self.nudge.notify_one();
+        }
     }
 
     /// The peer was mirrored before this process started.

@@ -53,6 +53,17 @@ pub(super) struct Connection<'a> {
     flush_at: Option<Instant>,
     written_at: Instant,
     since: Instant,
+    /// What the board was told last.
+    shown: Option<Progress>,
+}
+
+/// How far the connection has come. What it is made of only ever grows, so that equal figures are equal progress.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    is_connected: bool,
+    has_config: bool,
+    asked: usize,
+    standing: usize,
 }
 
 impl<'a> Connection<'a> {
@@ -72,6 +83,7 @@ impl<'a> Connection<'a> {
             flush_at: None,
             written_at: now,
             since: now,
+            shown: None,
         }
     }
 
@@ -293,8 +305,13 @@ impl<'a> Connection<'a> {
     }
 
     async fn changed(&mut self, watched: Watched, changes: Vec<Change>) -> Result<(), Error> {
+        let mirrored = self.session.mirror.record().revision(watched).unwrap_or(0);
         for change in changes {
             let revision = change.revision;
+            // A store does not tell its past again: what does must not undo what has come since.
+            if revision < mirrored {
+                continue;
+            }
             self.said(watched, change, true)?;
             self.batch.advance(watched, revision);
         }
@@ -413,7 +430,17 @@ impl<'a> Connection<'a> {
         heard.max(self.since) + limit
     }
 
-    fn show_phase(&self) {
+    /// Called with every message: tells the board only what is new.
+    fn show_phase(&mut self) {
+        let progress = Progress {
+            is_connected: self.session.is_connected,
+            has_config: self.config.is_some(),
+            asked: self.asked.len(),
+            standing: self.standing.len(),
+        };
+        if self.shown.replace(progress) == Some(progress) {
+            return;
+        }
         let missing = |set: &BTreeSet<Watched>| {
             let missing = Watched::ALL.into_iter().filter(|w| !w.is_optional() && !set.contains(w));
             missing.map(Watched::name).collect::<Vec<_>>().join(", ")
