@@ -17,9 +17,11 @@ pub mod feed;
 mod load;
 mod ring;
 pub mod services;
+mod snapshot;
 mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use mesh_store::mvcc::{Event, EventKind};
@@ -123,6 +125,12 @@ impl View {
     /// Everything visible.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         self.facts.iter().filter(|(key, _)| self.is_visible(key)).map(|(_, object)| object)
+    }
+
+    /// Everything visible behind a key, or from the first one on, in the order of keys.
+    pub(super) fn objects_after(&self, key: Option<&Key>) -> impl Iterator<Item = (&Key, &Object)> {
+        let after = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.facts.range((after, Bound::Unbounded)).filter(|(key, _)| self.is_visible(key))
     }
 
     /// Everything known, backends of withdrawn clusters included.
