@@ -51,6 +51,11 @@ pub struct ResourceBoard {
     pub last_rejection: Option<Rejection>,
 }
 
+/// Whether the `n`-th rejection of a kind is.
+fn is_logged(n: u64) -> bool {
+    n <= 16 || n.is_power_of_two()
+}
+
 impl Board {
     pub fn new(peer: PeerRecord, nudge: Arc<Notify>) -> Self {
         let signs = Signs {
@@ -160,13 +165,16 @@ impl Board {
         self.inner.lock().withdrawn_since_unix_nanos
     }
 
+    /// A peer decides how often this happens, but not how much is logged of it: the first ones each, then ever fewer.
     pub(super) fn rejected(&self, resource: Resource, rejection: Rejection) {
-        tracing::warn!(peer = %rejection.peer, key = rejection.key, rule = %rejection.rule, "{rejection}");
-        self.update(|known| {
-            let entry = known.resources.entry(resource).or_default();
-            entry.rejected += 1;
-            entry.last_rejection = Some(rejection);
-        });
+        let mut known = self.inner.lock();
+        let entry = known.resources.entry(resource).or_default();
+        entry.rejected += 1;
+        let rejected = entry.rejected;
+        if is_logged(rejected) {
+            tracing::warn!(peer = %rejection.peer, key = rejection.key, rule = %rejection.rule, rejected, "{rejection}");
+        }
+        entry.last_rejection = Some(rejection);
     }
 
     pub(super) fn synced(&self, resource: Resource, is_synced: bool) {
@@ -177,5 +185,16 @@ impl Board {
         let offset = (i128::from(unix_nanos) - i128::from(clock::unix_nanos())) / 1000;
         let offset = i64::try_from(offset).unwrap_or(if offset < 0 { i64::MIN } else { i64::MAX });
         self.update(|known| known.clock_offset_micros = offset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_rejected_without_end_does_not_fill_the_log() {
+        assert!((1..=16).all(is_logged));
+        assert_eq!((1..=1_000_000).filter(|n| is_logged(*n)).count(), 16 + 15);
     }
 }

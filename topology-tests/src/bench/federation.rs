@@ -31,9 +31,10 @@ mod streams;
 mod verdict;
 
 pub use agent::{Agent, Seen, Wants};
+pub use bootstrap::follow;
 pub use hostile::{Harm, Trouble, harm};
 pub use peers::Peers;
-pub use server::{Layout, Server};
+pub use server::{Layout, Server, Written};
 pub use streams::{Failover, failover};
 pub use verdict::{Row, table};
 
@@ -155,7 +156,7 @@ pub struct Results {
     pub warm_restart_s: Option<f64>,
     /// Mirrored keys that the restart wrote again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub warm_restart_keys_rewritten: Option<i64>,
+    pub warm_restart_keys_rewritten: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apiserver_rss_mib: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -59,7 +59,7 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     agent.wait_ready("it says that it is ready", Duration::from_mins(3), || figures::is_ready(address))?;
     results.agent_ready_s = Some(rounded(began.elapsed().as_secs_f64()));
     let text = figures::get(address, "/metrics").await?;
-    let addresses = figures::sum_of(&text, "isthmus_agent_ipcache_entries", "");
+    let addresses = figures::sum_of(&text, "isthmus_addresses", "");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let addresses = addresses as usize;
     results.agent_addresses = Some(addresses);

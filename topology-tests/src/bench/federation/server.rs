@@ -1,5 +1,6 @@
 //! The measured mesh-apiserver: one process, or three replicas, on loopback; how to join it, ask it and kill it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,6 +41,13 @@ pub struct Layout {
     mesh: u16,
     metrics: u16,
     more_flags: Vec<String>,
+}
+
+/// What a key holds, and the revision that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    pub revision: i64,
+    pub value: Vec<u8>,
 }
 
 /// Ends with this value.
@@ -187,21 +195,17 @@ impl Server {
         Ok(())
     }
 
-    /// How many keys there are under a prefix; with `since`, only those that were written at or after that revision. Also
-    /// the store's revision.
-    pub async fn count(&self, prefix: &str, since: Option<i64>) -> Result<(i64, i64)> {
-        let admin = self.admin(0).await?;
-        let mut options = GetOptions::new().with_prefix();
-        options = match since {
-            // etcd counts what a filter leaves out as well: those keys have to be read.
-            Some(revision) => options.with_min_mod_revision(revision).with_keys_only(),
-            None => options.with_count_only(),
-        };
-        let mut client = admin.kv_client().max_decoding_message_size(usize::MAX);
-        let found = client.get(prefix, Some(options)).await.with_context(|| format!("count {prefix}"))?;
-        let revision = found.header().context("an answer without a header")?.revision();
-        let count = if since.is_some() { i64::try_from(found.kvs().len())? } else { found.count() };
-        Ok((count, revision))
+    /// All keys under a prefix.
+    pub async fn written(&self, prefix: &str) -> Result<BTreeMap<Vec<u8>, Written>> {
+        let mut client = self.admin(0).await?.kv_client().max_decoding_message_size(usize::MAX);
+        let found = client.get(prefix, Some(GetOptions::new().with_prefix())).await;
+        let mut found = found.with_context(|| format!("read {prefix}"))?;
+        let each = found.take_kvs().into_iter().map(|kv| {
+            let revision = kv.mod_revision();
+            let (key, value) = kv.into_key_value();
+            (key, Written { revision, value })
+        });
+        Ok(each.collect())
     }
 
     /// A certificate for the agent of a node.

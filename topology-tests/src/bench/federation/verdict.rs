@@ -29,7 +29,7 @@ pub(super) fn rows(results: &Results) -> Vec<Row> {
     at_most("bootstrap of mirror, view and agent", results.bootstrap_s, "s", Some(15.0));
     at_most("the same, three replicas", results.bootstrap_three_replicas_s, "s", None);
     at_most("warm restart", results.warm_restart_s, "s", Some(15.0));
-    let rewritten = results.warm_restart_keys_rewritten.and_then(|n| u64::try_from(n).ok());
+    let rewritten = results.warm_restart_keys_rewritten.map(|n| n as u64);
     at_most("keys that the restart wrote again", count(rewritten), "", Some(0.0));
     at_most("API server's memory", results.apiserver_rss_mib, "MiB", Some(600.0));
     at_most("its peak", results.apiserver_peak_rss_mib, "MiB", None);
