@@ -138,6 +138,8 @@ pub struct Plan {
     pub apiserver: PathBuf,
     pub mock: PathBuf,
     pub node_agent: PathBuf,
+    /// This program has network and mount namespaces of its own: without them no agent writes into the kernel.
+    pub is_in_own_namespace: bool,
 }
 
 /// What was measured. A figure of a part that did not run is absent.

@@ -114,7 +114,13 @@ fn federation_area(out: &Path, only: &[Part], clusters: Option<u32>, quick: bool
         name.extend(parts.iter().map(ToString::to_string));
     }
     let name = name.join("-");
+    // Before there are other threads, which would stay where they are.
+    let namespace = netns::enter_own();
+    if let Err(error) = &namespace {
+        eprintln!("lab-bench: no namespaces of its own ({error:#}): on the machine's loopback, and without `agent`");
+    }
     let plan = federation::Plan {
+        is_in_own_namespace: namespace.is_ok(),
         parts,
         scale,
         folder: binaries.target_dir().join(format!("bench-federation-data-{}", std::process::id())),
@@ -122,10 +128,6 @@ fn federation_area(out: &Path, only: &[Part], clusters: Option<u32>, quick: bool
         mock: binaries.find("mesh-mock")?,
         node_agent: binaries.find("node-agent")?,
     };
-    // Before there are other threads, which would stay where they are.
-    if let Err(error) = netns::enter_own() {
-        eprintln!("lab-bench: no namespaces of its own ({error:#}): on the machine's loopback, and without `agent`");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let report = Report::new(runtime.block_on(federation::run(&plan))?);
     report.write(&out.join(format!("{name}.json")))?;

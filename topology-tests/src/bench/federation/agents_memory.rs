@@ -1,7 +1,7 @@
 //! A real node-agent's memory, with all endpoints of all clusters in its maps. Runs where the benchmark has a network
 //! namespace of its own, with a device that stands for the node's uplink.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,22 @@ use super::bootstrap::{PATIENCE, begin, follow};
 use super::figures;
 use super::{Plan, Results};
 use crate::bench::stats::rounded;
+use crate::cgroup;
+use crate::names::cgroup_mount;
 use crate::proc::{self, Proc};
 
 /// The uplink, and the own node's address on it.
 const UPLINK: &str = "uplink0";
+const FAR_END: &str = "uplink1";
 const NODE_IP: &str = "192.168.251.1";
 const METRICS_PORT: u16 = 9974;
 
 pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
-    if let Err(why) = own_namespace() {
-        eprintln!("federation: agent skipped: {why}");
+    if !plan.is_in_own_namespace {
+        eprintln!("federation: agent skipped: it needs root, and a network namespace of its own");
         return Ok(());
     }
+    make_uplink()?;
     let scale = &plan.scale;
     let (server, peers) = begin(plan, "agent", 1, scale.clusters, scale.shape)?;
     let probe = follow(&server, "probe").await?;
@@ -33,7 +37,7 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
 
     let folder = plan.folder.join("node");
     let (state, bpffs) = (folder.join("state"), folder.join("bpffs"));
-    let cgroup = cgroup()?;
+    let cgroup = Cgroup::create()?;
     for dir in [&state, &bpffs] {
         std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     }
@@ -49,7 +53,7 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
         .arg("--state-dir")
         .arg(&state)
         .arg("--cgroup-root")
-        .arg(&cgroup)
+        .arg(&cgroup.0)
         .arg("--bpffs")
         .arg(&bpffs)
         .args(["--listen-metrics", &format!("127.0.0.1:{METRICS_PORT}")]);
@@ -69,17 +73,14 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     results.agent_maps_mib = maps_mib(agent.pid()).ok().map(rounded);
     agent.stop(Duration::from_secs(10))?;
     run("umount", &[&bpffs.display().to_string()])?;
-    std::fs::remove_dir(&cgroup).with_context(|| format!("remove {}", cgroup.display()))?;
     drop(peers);
     server.end()
 }
 
-/// Refuses to run in the machine's own namespace; makes the node's uplink.
-fn own_namespace() -> Result<()> {
-    let of = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/net")).map(|file| file.ino());
-    let own = of("thread-self").context("the namespace")?;
-    anyhow::ensure!(of("1").is_ok_and(|first| first != own), "it needs root, and a network namespace of its own");
-    run("ip", &["link", "add", UPLINK, "type", "dummy"])?;
+/// What stands for the node's way to others; nothing is behind it.
+fn make_uplink() -> Result<()> {
+    run("ip", &["link", "add", UPLINK, "type", "veth", "peer", "name", FAR_END])?;
+    run("ip", &["link", "set", FAR_END, "up"])?;
     run("ip", &["addr", "add", &format!("{NODE_IP}/24"), "dev", UPLINK])?;
     run("ip", &["link", "set", UPLINK, "up"])?;
     run("ip", &["route", "add", "default", "dev", UPLINK])
@@ -91,11 +92,23 @@ fn run(program: &str, args: &[&str]) -> Result<()> {
     proc::output(program, command).map(drop)
 }
 
-/// An empty cgroup to stand for that of the node's pods.
-fn cgroup() -> Result<std::path::PathBuf> {
-    let path = std::path::Path::new("/sys/fs/cgroup").join(format!("isthmus-bench-{}", std::process::id()));
-    std::fs::create_dir(&path).with_context(|| format!("create the cgroup {}", path.display()))?;
-    Ok(path)
+/// An empty cgroup to stand for that of the node's pods; it goes with this value.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn create() -> Result<Self> {
+        let path = cgroup_mount().join(format!("isthmus-bench-{}", std::process::id()));
+        cgroup::create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if let Err(error) = cgroup::remove_tree(&self.0) {
+            eprintln!("federation: {error:#}");
+        }
+    }
 }
 
 /// MiB that the kernel charges for the maps that a process holds open (`memlock` of each, proc(5)).
