@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_types::view::{Cluster, Delta, Key, Object, Service, ServiceBackend};
@@ -34,7 +35,7 @@ pub struct ServiceGroup {
 #[derive(Debug, Clone, Default)]
 pub struct View {
     clusters: BTreeMap<ClusterName, Cluster>,
-    nodes: BTreeMap<(ClusterName, NodeName), Node>,
+    nodes: BTreeMap<(ClusterName, NodeName), Arc<Node>>,
     node_index: NodeIndex,
     ips: Addresses,
     services: BTreeMap<ServiceName, ServiceGroup>,
@@ -113,26 +114,26 @@ impl View {
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+        self.nodes.values().map(|node| &**node)
     }
 
     /// Nodes of the other clusters.
     pub fn peer_nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values().filter(|n| self.clusters.get(&n.cluster).is_some_and(|c| !c.is_local))
+        self.nodes().filter(|n| self.clusters.get(&n.cluster).is_some_and(|c| !c.is_local))
     }
 
     pub fn node(&self, cluster: &ClusterName, name: &NodeName) -> Option<&Node> {
-        self.nodes.get(&(cluster.clone(), name.clone()))
+        self.nodes.get(&(cluster.clone(), name.clone())).map(|node| &**node)
     }
 
     /// Nodes that others reach at this address.
     pub fn nodes_at(&self, address: &IpAddr) -> impl Iterator<Item = &Node> {
-        self.node_index.at(address).filter_map(|key| self.nodes.get(key))
+        self.node_index.at(address)
     }
 
     /// Nodes whose pods take addresses from exactly this prefix.
     pub fn nodes_of_pod_prefix(&self, prefix: &IpNet) -> impl Iterator<Item = &Node> {
-        self.node_index.of_pod_prefix(prefix).filter_map(|key| self.nodes.get(key))
+        self.node_index.of_pod_prefix(prefix)
     }
 
     /// Who claims exactly this prefix.
@@ -182,11 +183,12 @@ impl View {
                 }
             }
             Object::Node(node) => {
-                let old = self.nodes.insert((node.cluster.clone(), node.name.clone()), node.clone());
+                let node = Arc::new(node);
+                let old = self.nodes.insert((node.cluster.clone(), node.name.clone()), Arc::clone(&node));
+                old.iter().for_each(|old| self.node_index.remove(old));
+                self.node_index.add(&node);
                 if old.as_ref() != Some(&node) {
-                    old.iter().for_each(|old| self.node_index.remove(old));
-                    self.node_index.add(&node);
-                    changes.node(old.as_ref());
+                    changes.node(old.as_deref());
                     changes.node(Some(&node));
                 }
             }
@@ -230,7 +232,7 @@ impl View {
             Key::Node { cluster, name } => {
                 let old = self.nodes.remove(&(cluster.clone(), name.clone()));
                 old.iter().for_each(|old| self.node_index.remove(old));
-                changes.node(old.as_ref());
+                changes.node(old.as_deref());
             }
             Key::Ip { cluster, prefix } => {
                 let Some(old_host) = self.ips.remove(cluster, prefix) else { return };
@@ -293,7 +295,7 @@ impl View {
         }
         let Some(name) = new.or(old).map(|c| &c.name) else { return };
         changes.prefixes.extend(self.all_ips().filter(|ip| ip.cluster == name).map(|ip| ip.prefix));
-        for node in self.nodes.values().filter(|n| n.cluster == *name) {
+        for node in self.nodes().filter(|n| n.cluster == *name) {
             changes.node(Some(node));
         }
         let concerns = |g: &ServiceGroup| g.declared.contains_key(name) || g.backends.keys().any(|(c, _)| c == name);

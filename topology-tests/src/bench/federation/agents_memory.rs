@@ -31,8 +31,9 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     let (server, peers) = begin(plan, "agent", 1, scale.clusters, scale.shape)?;
     let probe = follow(&server, "probe").await?;
     server.join(&peers.records()?).await?;
-    let want = results.objects;
-    probe.until("view of all clusters", PATIENCE, |seen| seen.keys.len() > want).await?;
+    let want = (scale.clusters * scale.shape.endpoints) as usize;
+    let objects = results.objects;
+    probe.until("view of all clusters", PATIENCE, |seen| seen.keys.len() > objects).await?;
     drop(probe);
 
     let folder = plan.folder.join("node");
@@ -66,6 +67,7 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     let addresses = figures::sum_of(&text, "isthmus_addresses", "");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let addresses = addresses as usize;
+    anyhow::ensure!(addresses >= want, "the agent has {addresses} addresses in its maps, not {want}");
     results.agent_addresses = Some(addresses);
     let (now, peak) = figures::memory_mib(agent.pid())?;
     results.agent_rss_mib = Some(rounded(now));
