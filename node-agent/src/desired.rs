@@ -15,8 +15,8 @@ mod addresses;
 mod changes;
 mod node_index;
 
-pub use addresses::Claim;
 use addresses::Addresses;
+pub use addresses::Claim;
 pub use changes::Changes;
 use node_index::NodeIndex;
 

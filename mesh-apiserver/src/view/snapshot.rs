@@ -70,7 +70,8 @@ async fn make(state: &RwLock<State>, cluster_id: u64) -> Snapshot {
             let objects: Vec<Bytes> = {
                 let state = state.read();
                 let chunk = state.view.objects_after(last.as_ref()).take(CHUNK);
-                let (keys, objects): (Vec<_>, Vec<_>) = chunk.map(|(key, object)| (key, encode::object(object))).unzip();
+                let (keys, objects): (Vec<_>, Vec<_>) =
+                    chunk.map(|(key, object)| (key, encode::object(object))).unzip();
                 last = keys.last().map(|key| (*key).clone());
                 objects
             };
@@ -176,7 +177,8 @@ mod tests {
         let state = state.read();
         assert_eq!(&objects, state.view.facts());
         let third = SecurityIdentity(FIRST + 1_100);
-        let is_third = |o: &Object| matches!(o, Object::Identity(Identity { labels, .. }) if labels.get("app") == Some("third"));
+        let is_third =
+            |o: &Object| matches!(o, Object::Identity(Identity { labels, .. }) if labels.get("app") == Some("third"));
         assert!(is_third(&objects[&Key::Identity(third)]));
     }
 

@@ -29,8 +29,12 @@ pub enum Command {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// When the change was written, in Unix nanoseconds.
-    Done { unix_nanos: u64 },
-    Failed { error: String },
+    Done {
+        unix_nanos: u64,
+    },
+    Failed {
+        error: String,
+    },
 }
 
 impl Mock {
@@ -72,10 +76,7 @@ mod tests {
     fn a_line_is_a_command() {
         let parse = |line: &str| Command::try_parse_from(line.split_whitespace());
         let flood = parse("behave 3 flood 1000").unwrap();
-        assert!(matches!(
-            flood,
-            Command::Behave { cluster: 3, behaviour: Behaviour::Flood { per_second: 1000 } }
-        ));
+        assert!(matches!(flood, Command::Behave { cluster: 3, behaviour: Behaviour::Flood { per_second: 1000 } }));
         assert!(matches!(parse("churn 325 250").unwrap(), Command::Churn { per_second: 325, among: 250 }));
         parse("behave 3 flood").expect_err("how many?");
         assert_eq!(stamp_of(&stamped_name(17)), Some(17));

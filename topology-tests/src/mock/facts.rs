@@ -205,7 +205,10 @@ impl Facts {
             0 => (ip(&format!("10.{}.200.{}", self.octet, n % 250)), vec![0xff, 0, b'{', 0xc3]),
             1 => (ip("10.251.0.1"), good),
             2 => (state.identity(&self.name, SecurityIdentity(n)), b"k8s:app=stolen;".to_vec()),
-            3 => (state.node(&self.name, &NodeName("node-0".to_owned())), br#"{"Name":"node-0","Cluster":"own"}"#.to_vec()),
+            3 => (
+                state.node(&self.name, &NodeName("node-0".to_owned())),
+                br#"{"Name":"node-0","Cluster":"own"}"#.to_vec(),
+            ),
             4 => (state.service(&self.name, &ServiceName::new("shop", "web")), b"[[[[[[[[[[[[".to_vec()),
             5 => (ip("not an address"), good),
             6 => (ip(&format!("10.{}.201.1", self.octet)), vec![b'['; 64 << 10]),

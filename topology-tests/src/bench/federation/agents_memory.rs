@@ -120,7 +120,8 @@ fn maps_mib(pid: u32) -> Result<f64> {
     for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let Ok(text) = std::fs::read_to_string(entry?.path()) else { continue };
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-        let is_new = text.lines().find(|line| line.starts_with("map_id:")).is_some_and(|id| known.insert(id.to_owned()));
+        let is_new =
+            text.lines().find(|line| line.starts_with("map_id:")).is_some_and(|id| known.insert(id.to_owned()));
         if is_new {
             bytes += field("memlock:").unwrap_or(0.0);
         }

@@ -67,7 +67,13 @@ pub fn table(rows: &[Row]) -> Table {
     table.load_preset(ASCII_MARKDOWN).set_header(["figure", "value", "unit", "aim", "met"]);
     for row in rows {
         let met = row.is_met.map_or("", |is_met| if is_met { "yes" } else { "NO" });
-        table.add_row([row.figure.clone(), row.value.to_string(), row.unit.to_owned(), row.aim.clone(), met.to_owned()]);
+        table.add_row([
+            row.figure.clone(),
+            row.value.to_string(),
+            row.unit.to_owned(),
+            row.aim.clone(),
+            met.to_owned(),
+        ]);
     }
     table
 }
