@@ -12,14 +12,14 @@ use mesh_store::backend::{WatchRequest, WatchUpdate};
 use mesh_store::mvcc::RangeRequest;
 use mesh_types::ClusterName;
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::contract::keys;
 use crate::liveness::{self, Settings};
 use crate::metrics::Metrics;
 use crate::mirror;
 use crate::peer::PeerRecord;
-use crate::session::{Board, Session, Shared};
+use crate::session::{Board, Session, Shared, WRITING_LISTINGS};
 use crate::state::{Signs, State};
 
 mod handle;
@@ -78,7 +78,8 @@ impl Service {
         let (states, seen) = watch::channel(States::default());
         let boards = Boards::default();
         let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), seen);
-        let shared = Shared { store, leaf, liveness, metrics };
+        let writing = Arc::new(Semaphore::new(WRITING_LISTINGS));
+        let shared = Shared { store, leaf, liveness, metrics, writing };
         let service = Self { shared, boards, states, nudge: Arc::default(), sessions: BTreeMap::new() };
         (service, handle)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use certs::LiveLeaf;
 use mesh_runtime::{Backoff, ErrorChain, Shutdown};
 use mesh_store::Store;
+use tokio::sync::Semaphore;
 
 use crate::contract::Resource;
 use crate::contract::validate::{Rejection, Rules};
@@ -31,6 +32,11 @@ pub use error::Error;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
+/// Peers whose listings are written to the local store at a time. All peers of a mesh list at once when a cluster starts: the
+/// store's replicas must find time between their transactions for each other, and for the changes of those who are live.
+/// Only the writing has to take turns, which no peer can draw out.
+pub(crate) const WRITING_LISTINGS: usize = 8;
+
 /// What sessions share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -39,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) leaf: Arc<LiveLeaf>,
     pub(crate) liveness: Settings,
     pub(crate) metrics: Metrics,
+    /// Whose listing is written now: see [`WRITING_LISTINGS`].
+    pub(crate) writing: Arc<Semaphore>,
 }
 
 pub(crate) struct Session {
@@ -47,6 +55,7 @@ pub(crate) struct Session {
     leaf: Arc<LiveLeaf>,
     liveness: Settings,
     metrics: Metrics,
+    writing: Arc<Semaphore>,
     board: Board,
     mirror: Mirror,
     /// The present connection has answered.
@@ -61,8 +70,8 @@ impl Session {
             board.restored(record.withdrawn_since_unix_nanos, record.newest_revision());
         }
         let rules = peer.declaration.rules();
-        let Shared { leaf, liveness, metrics, .. } = shared;
-        Ok(Self { peer, rules, leaf, liveness, metrics, board, mirror, is_connected: false })
+        let Shared { leaf, liveness, metrics, writing, .. } = shared;
+        Ok(Self { peer, rules, leaf, liveness, metrics, writing, board, mirror, is_connected: false })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.

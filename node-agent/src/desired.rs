@@ -15,8 +15,8 @@ mod addresses;
 mod changes;
 mod node_index;
 
-use addresses::Addresses;
 pub use addresses::Claim;
+use addresses::{Addresses, Effect};
 pub use changes::Changes;
 use node_index::NodeIndex;
 
@@ -185,15 +185,14 @@ impl View {
             Object::Node(node) => {
                 let node = Arc::new(node);
                 let old = self.nodes.insert((node.cluster.clone(), node.name.clone()), Arc::clone(&node));
-                old.iter().for_each(|old| self.node_index.remove(old));
-                self.node_index.add(&node);
+                self.node_index.replace(old.as_deref(), &node);
                 if old.as_ref() != Some(&node) {
                     changes.node(old.as_deref());
                     changes.node(Some(&node));
                 }
             }
             Object::Ip(ip) => {
-                let Some(old_host) = self.ips.insert(&ip) else { return };
+                let Effect::Changed { old_host } = self.ips.insert(&ip) else { return };
                 self.unhost(&ip.prefix, old_host);
                 if let Some(host) = ip.host {
                     self.hosted.entry(host).or_default().insert(ip.prefix);
@@ -231,11 +230,13 @@ impl View {
             }
             Key::Node { cluster, name } => {
                 let old = self.nodes.remove(&(cluster.clone(), name.clone()));
-                old.iter().for_each(|old| self.node_index.remove(old));
+                if let Some(old) = &old {
+                    self.node_index.remove(old);
+                }
                 changes.node(old.as_deref());
             }
             Key::Ip { cluster, prefix } => {
-                let Some(old_host) = self.ips.remove(cluster, prefix) else { return };
+                let Effect::Changed { old_host } = self.ips.remove(cluster, prefix) else { return };
                 self.unhost(prefix, old_host);
                 self.ip_changed(prefix, changes);
             }

@@ -10,7 +10,7 @@ use topology_tests::binaries::Binaries;
 use topology_tests::mock::Shape;
 
 const SHAPE: Shape = Shape { nodes: 4, identities: 4, endpoints: 40, backends: 3, cached: false };
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Below this, twice as much is nobody's harm: on a machine that runs other tests, the scheduler decides.
 const UNNOTICED_MS: f64 = 300.0;
 

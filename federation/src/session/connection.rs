@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_store::mvcc::KeyRange;
@@ -230,6 +231,8 @@ impl<'a> Connection<'a> {
 
     /// Writes the difference between a listing and the mirror: what did not change is not touched.
     async fn compare(&mut self, resource: Resource, listing: Listing) -> Result<(), Error> {
+        // Nobody closes it, so there is a turn for everyone.
+        let _turn = Arc::clone(&self.session.writing).acquire_owned().await.ok();
         self.flush().await?;
         let peer = self.session.peer.declaration.name.clone();
         let mut gone = self.session.mirror.mirrored(resource).await?;

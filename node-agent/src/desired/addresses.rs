@@ -27,6 +27,16 @@ struct Stored {
     host: Option<IpAddr>,
 }
 
+/// What taking a claim in, or away, did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Nothing,
+    /// The claim is another one now, or gone. Before, it named this host, if it was there and named one.
+    Changed {
+        old_host: Option<IpAddr>,
+    },
+}
+
 /// # Invariants
 /// A name keeps its place as long as the table lives: clusters are few, and come back.
 #[derive(Debug, Clone, Default)]
@@ -37,20 +47,18 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Takes a claim in. The host that it named before, if it was there; `None` when it is as it was.
-    pub(super) fn insert(&mut self, ip: &Ip) -> Option<Option<IpAddr>> {
+    pub(super) fn insert(&mut self, ip: &Ip) -> Effect {
         let stored = Stored { identity: ip.identity, host: ip.host };
         let key = (ip.prefix, self.place(&ip.cluster));
         match self.claims.insert(key, stored) {
-            Some(old) if old == stored => None,
-            old => Some(old.and_then(|old| old.host)),
+            Some(old) if old == stored => Effect::Nothing,
+            old => Effect::Changed { old_host: old.and_then(|old| old.host) },
         }
     }
 
-    /// Takes a claim away. The host that it named; `None` when it was not there.
-    pub(super) fn remove(&mut self, cluster: &ClusterName, prefix: &IpNet) -> Option<Option<IpAddr>> {
-        let place = *self.places.get(cluster)?;
-        self.claims.remove(&(*prefix, place)).map(|old| old.host)
+    pub(super) fn remove(&mut self, cluster: &ClusterName, prefix: &IpNet) -> Effect {
+        let removed = self.places.get(cluster).and_then(|place| self.claims.remove(&(*prefix, *place)));
+        removed.map_or(Effect::Nothing, |old| Effect::Changed { old_host: old.host })
     }
 
     pub(super) fn get(&self, cluster: &ClusterName, prefix: &IpNet) -> Option<Claim<'_>> {
@@ -100,15 +108,17 @@ mod tests {
         let mut table = Addresses::default();
         let prefix: IpNet = "10.2.0.5/32".parse().unwrap();
         let host = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        assert_eq!(table.insert(&word("east", "172.30.2.11", 7)), Some(None));
-        assert_eq!(table.insert(&word("west", "172.30.3.11", 8)), Some(None));
-        assert_eq!(table.insert(&word("east", "172.30.2.11", 7)), None, "nothing new");
-        assert_eq!(table.insert(&word("east", "172.30.2.12", 7)), Some(host("172.30.2.11")));
+        let changed = |old_host| Effect::Changed { old_host };
+        assert_eq!(table.insert(&word("east", "172.30.2.11", 7)), changed(None));
+        assert_eq!(table.insert(&word("west", "172.30.3.11", 8)), changed(None));
+        assert_eq!(table.insert(&word("east", "172.30.2.11", 7)), Effect::Nothing);
+        assert_eq!(table.insert(&word("east", "172.30.2.12", 7)), changed(host("172.30.2.11")));
         let all: Vec<_> = table.of(&prefix).map(|claim| (claim.cluster.as_str(), claim.identity.0)).collect();
         assert_eq!(all, [("east", 7), ("west", 8)]);
         assert_eq!(table.get(&name("east"), &prefix).unwrap().host, host("172.30.2.12"));
-        assert_eq!(table.remove(&name("east"), &prefix), Some(host("172.30.2.12")));
-        assert_eq!((table.remove(&name("east"), &prefix), table.remove(&name("north"), &prefix)), (None, None));
+        assert_eq!(table.remove(&name("east"), &prefix), changed(host("172.30.2.12")));
+        assert_eq!(table.remove(&name("east"), &prefix), Effect::Nothing);
+        assert_eq!(table.remove(&name("north"), &prefix), Effect::Nothing, "never heard of");
         assert_eq!(table.iter().count(), 1);
     }
 
