@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store sim chaos fuzz plant kube-apiserver lint clean
+.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -20,6 +20,10 @@ bench:
 # Three replicas of the store beside three of etcd: about eight minutes, or a part of it: make bench-store ARGS='--only put'
 bench-store:
 	cargo xtask bench store $(ARGS)
+
+# One cluster with 250 mock peers: about fifteen minutes, or a part of it: make bench-federation ARGS='--only bootstrap --clusters 10'
+bench-federation:
+	cargo xtask bench federation $(ARGS)
 
 # The store on simulated disks and lines: make sim SEEDS=0..10000, or one: make sim SEEDS=7..8
 SEEDS ?= 0..1000

@@ -12,7 +12,7 @@ use mesh_store::backend::{WatchRequest, WatchUpdate};
 use mesh_store::mvcc::RangeRequest;
 use mesh_types::ClusterName;
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::contract::keys;
 use crate::health::{self, Verdicts};
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::mirror;
 use crate::outlook::Outlook;
 use crate::peer::PeerRecord;
-use crate::session::{Board, Session, Shared};
+use crate::session::{Board, Session, Shared, WRITING_LISTINGS};
 use crate::state::{Signs, State};
 
 mod handle;
@@ -76,6 +76,13 @@ pub struct Service {
     sessions: BTreeMap<ClusterName, Running>,
 }
 
+/// Of which peers a judgement also writes the figures: those that stand still are written in their time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figures {
+    All,
+    OfChanges,
+}
+
 struct Running {
     peer: PeerRecord,
     judge: Judge,
@@ -90,7 +97,8 @@ impl Service {
         let own_fault = OwnFault::default();
         let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), Arc::clone(&own_fault), seen);
         let (rules, imports) = watch::channel(None);
-        let shared = Shared { store, leaf, liveness, metrics, imports };
+        let writing = Arc::new(Semaphore::new(WRITING_LISTINGS));
+        let shared = Shared { store, leaf, liveness, metrics, imports, writing };
         let service = Self {
             shared,
             rules,
@@ -159,13 +167,12 @@ impl Service {
         let mut judge = tokio::time::interval(JUDGE_EVERY);
         judge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.judge();
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
-                _ = judge.tick() => {}
-                () = self.nudge.notified() => {}
+                _ = judge.tick() => self.judge(Figures::All),
+                () = self.nudge.notified() => self.judge(Figures::OfChanges),
                 // Its writer lives as long as this service's term.
-                Ok(()) = self.outlook.changed() => {}
+                Ok(()) = self.outlook.changed() => self.judge(Figures::OfChanges),
                 update = changes.next() => match update {
                     Some(WatchUpdate::Events(batch)) => {
                         for event in batch.events {
@@ -175,6 +182,7 @@ impl Service {
                                 mesh_store::mvcc::EventKind::Delete => self.remove(&name).await,
                             }
                         }
+                        self.judge(Figures::OfChanges);
                     }
                     Some(WatchUpdate::Progress { .. }) => {}
                     Some(WatchUpdate::Compacted { .. }) | None => return Ok(()),
@@ -243,7 +251,7 @@ impl Service {
     }
 
     /// Judges every peer, and publishes what changed.
-    fn judge(&mut self) {
+    fn judge(&mut self, figures: Figures) {
         let now = Instant::now();
         let boards: Vec<(ClusterName, Board)> =
             self.boards.read().iter().map(|(name, board)| (name.clone(), board.clone())).collect();
@@ -260,10 +268,12 @@ impl Service {
             let Some(running) = self.sessions.get_mut(name) else { continue };
             let verdict = running.judge.judge(now, &signs, rules);
             let entered = board.enter(verdict, own_fault.as_deref(), clock::unix_nanos());
-            if let Some(reason) = entered {
+            if let Some(reason) = &entered {
                 tracing::info!(peer = %name, %previous, state = %verdict.state, reason, "state entered");
             }
-            self.shared.metrics.show(name, &board.snapshot());
+            if entered.is_some() || figures == Figures::All {
+                self.shared.metrics.show(name, &board.snapshot());
+            }
             states.insert(name.clone(), verdict.state);
             verdicts.insert(name.clone(), board.health(verdict));
         }

@@ -11,6 +11,7 @@ use certs::{Leaf, LiveLeaf, TrustBundle};
 use mesh_runtime::{Backoff, ErrorChain, Shutdown};
 use mesh_store::Store;
 use mesh_store::mvcc::KeyRange;
+use tokio::sync::Semaphore;
 
 use crate::contract::validate::{Rejection, Rules};
 use crate::contract::{Resource, keys};
@@ -35,6 +36,11 @@ pub use error::Error;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
+/// Peers whose listings are written to the local store at a time. All peers of a mesh list at once when a cluster starts: the
+/// store's replicas must find time between their transactions for each other, and for the changes of those who are live.
+/// Only the writing has to take turns, which no peer can draw out.
+pub(crate) const WRITING_LISTINGS: usize = 8;
+
 /// What sessions share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -44,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) liveness: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) imports: imports::Feed,
+    /// Whose listing is written now: see [`WRITING_LISTINGS`].
+    pub(crate) writing: Arc<Semaphore>,
 }
 
 pub(crate) struct Session {
@@ -53,6 +61,7 @@ pub(crate) struct Session {
     leaf: Arc<LiveLeaf>,
     liveness: Settings,
     metrics: Metrics,
+    writing: Arc<Semaphore>,
     board: Board,
     mirror: Mirror,
     /// The present connection has answered.
@@ -68,9 +77,9 @@ impl Session {
             board.restored(record.newest_revision(), synced);
         }
         let rules = peer.declaration.rules();
-        let Shared { leaf, liveness, metrics, imports, .. } = shared;
+        let Shared { leaf, liveness, metrics, imports, writing, .. } = shared;
         let imports = Imports::open(peer.declaration.name.clone(), imports).await;
-        Ok(Self { peer, rules, imports, leaf, liveness, metrics, board, mirror, is_connected: false })
+        Ok(Self { peer, rules, imports, leaf, liveness, metrics, writing, board, mirror, is_connected: false })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.

@@ -20,9 +20,11 @@ mod load;
 mod ring;
 pub mod services;
 mod slices;
+mod snapshot;
 mod subscription;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,6 +133,12 @@ impl View {
     /// Everything visible.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         self.facts.iter().filter(|(key, _)| self.is_visible(key)).map(|(_, object)| object)
+    }
+
+    /// Everything visible behind a key, or from the first one on, in the order of keys.
+    pub(super) fn objects_after(&self, key: Option<&Key>) -> impl Iterator<Item = (&Key, &Object)> {
+        let after = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.facts.range((after, Bound::Unbounded)).filter(|(key, _)| self.is_visible(key))
     }
 
     /// Everything known, withdrawn backends included.

@@ -28,8 +28,9 @@ use crate::status::Status;
 use crate::tunnel::PrivateKey;
 use crate::underlay::{self, Underlay};
 
-/// Deltas that wait for the maps; the stream waits beyond that.
-const EVENTS: usize = 1_024;
+/// Deltas that wait for the maps; the stream waits beyond that. Each may carry 500 objects of a snapshot: it is the API server
+/// that keeps what an agent has not taken yet.
+const EVENTS: usize = 32;
 const STOP: Duration = Duration::from_secs(5);
 
 pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow::Result<()> {

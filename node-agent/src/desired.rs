@@ -5,14 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use mesh_types::view::{Cluster, Delta, Ip, Key, Object, Service, ServiceBackend};
+use mesh_types::view::{Cluster, Delta, Key, Object, Service, ServiceBackend};
 use mesh_types::{ClusterId, ClusterName, Node, NodeName, ServiceName};
 
+mod addresses;
 mod changes;
+mod node_index;
 
+pub use addresses::Claim;
+use addresses::{Addresses, Effect};
 pub use changes::Changes;
+use node_index::NodeIndex;
 
 /// All clusters' declarations and backends of one service name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,12 +31,13 @@ pub struct ServiceGroup {
 ///
 /// # Invariants
 /// - No table keeps an empty inner map, so that "absent" has one form.
-/// - `backend_services` and `hosted` say exactly what `services` and `ips` say.
+/// - `backend_services`, `hosted` and `node_index` say exactly what `services`, `ips` and `nodes` say.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     clusters: BTreeMap<ClusterName, Cluster>,
-    nodes: BTreeMap<(ClusterName, NodeName), Node>,
-    ips: BTreeMap<IpNet, BTreeMap<ClusterName, Ip>>,
+    nodes: BTreeMap<(ClusterName, NodeName), Arc<Node>>,
+    node_index: NodeIndex,
+    ips: Addresses,
     services: BTreeMap<ServiceName, ServiceGroup>,
     backend_services: HashMap<IpAddr, BTreeSet<ServiceName>>,
     hosted: HashMap<IpAddr, BTreeSet<IpNet>>,
@@ -107,30 +114,40 @@ impl View {
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+        self.nodes.values().map(|node| &**node)
     }
 
     /// Nodes of the other clusters.
     pub fn peer_nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values().filter(|n| self.clusters.get(&n.cluster).is_some_and(|c| !c.is_local))
+        self.nodes().filter(|n| self.clusters.get(&n.cluster).is_some_and(|c| !c.is_local))
     }
 
     pub fn node(&self, cluster: &ClusterName, name: &NodeName) -> Option<&Node> {
-        self.nodes.get(&(cluster.clone(), name.clone()))
+        self.nodes.get(&(cluster.clone(), name.clone())).map(|node| &**node)
     }
 
-    /// Who claims exactly this prefix, by cluster.
-    pub fn ips(&self, prefix: &IpNet) -> impl Iterator<Item = &Ip> {
-        self.ips.get(prefix).into_iter().flat_map(BTreeMap::values)
+    /// Nodes that others reach at this address.
+    pub fn nodes_at(&self, address: &IpAddr) -> impl Iterator<Item = &Node> {
+        self.node_index.at(address)
     }
 
-    pub fn all_ips(&self) -> impl Iterator<Item = &Ip> {
-        self.ips.values().flat_map(BTreeMap::values)
+    /// Nodes whose pods take addresses from exactly this prefix.
+    pub fn nodes_of_pod_prefix(&self, prefix: &IpNet) -> impl Iterator<Item = &Node> {
+        self.node_index.of_pod_prefix(prefix)
+    }
+
+    /// Who claims exactly this prefix.
+    pub fn ips(&self, prefix: &IpNet) -> impl Iterator<Item = Claim<'_>> {
+        self.ips.of(prefix)
+    }
+
+    pub fn all_ips(&self) -> impl Iterator<Item = Claim<'_>> {
+        self.ips.iter()
     }
 
     /// What one cluster says about one address.
-    pub fn ip_of(&self, cluster: &ClusterName, address: IpAddr) -> Option<&Ip> {
-        self.ips.get(&IpNet::from(address))?.get(cluster)
+    pub fn ip_of(&self, cluster: &ClusterName, address: IpAddr) -> Option<Claim<'_>> {
+        self.ips.get(cluster, &IpNet::from(address))
     }
 
     /// Prefixes whose tunnel ends at `host`.
@@ -166,18 +183,17 @@ impl View {
                 }
             }
             Object::Node(node) => {
-                let old = self.nodes.insert((node.cluster.clone(), node.name.clone()), node.clone());
+                let node = Arc::new(node);
+                let old = self.nodes.insert((node.cluster.clone(), node.name.clone()), Arc::clone(&node));
+                self.node_index.replace(old.as_deref(), &node);
                 if old.as_ref() != Some(&node) {
-                    changes.node(old.as_ref());
+                    changes.node(old.as_deref());
                     changes.node(Some(&node));
                 }
             }
             Object::Ip(ip) => {
-                let old = self.ips.entry(ip.prefix).or_default().insert(ip.cluster.clone(), ip.clone());
-                if old.as_ref() == Some(&ip) {
-                    return;
-                }
-                self.unhost(old.as_ref());
+                let Effect::Changed { old_host } = self.ips.insert(&ip) else { return };
+                self.unhost(&ip.prefix, old_host);
                 if let Some(host) = ip.host {
                     self.hosted.entry(host).or_default().insert(ip.prefix);
                 }
@@ -213,18 +229,16 @@ impl View {
                 }
             }
             Key::Node { cluster, name } => {
-                changes.node(self.nodes.remove(&(cluster.clone(), name.clone())).as_ref());
+                let old = self.nodes.remove(&(cluster.clone(), name.clone()));
+                if let Some(old) = &old {
+                    self.node_index.remove(old);
+                }
+                changes.node(old.as_deref());
             }
             Key::Ip { cluster, prefix } => {
-                let Some(claims) = self.ips.get_mut(prefix) else { return };
-                let old = claims.remove(cluster);
-                if claims.is_empty() {
-                    self.ips.remove(prefix);
-                }
-                if old.is_some() {
-                    self.unhost(old.as_ref());
-                    self.ip_changed(prefix, changes);
-                }
+                let Effect::Changed { old_host } = self.ips.remove(cluster, prefix) else { return };
+                self.unhost(prefix, old_host);
+                self.ip_changed(prefix, changes);
             }
             Key::Service { cluster, service } => {
                 self.shrink(service, changes, |group| group.declared.remove(cluster).is_some());
@@ -254,13 +268,13 @@ impl View {
     }
 
     /// An address may be claimed by two clusters under one host only while it moves: the other claim keeps the entry.
-    fn unhost(&mut self, old: Option<&Ip>) {
-        let Some((old, host)) = old.and_then(|ip| Some((ip, ip.host?))) else { return };
-        if self.ips(&old.prefix).any(|ip| ip.host == Some(host)) {
+    fn unhost(&mut self, prefix: &IpNet, old_host: Option<IpAddr>) {
+        let Some(host) = old_host else { return };
+        if self.ips(prefix).any(|claim| claim.host == Some(host)) {
             return;
         }
         if let Some(prefixes) = self.hosted.get_mut(&host) {
-            prefixes.remove(&old.prefix);
+            prefixes.remove(prefix);
             if prefixes.is_empty() {
                 self.hosted.remove(&host);
             }
@@ -281,8 +295,8 @@ impl View {
             changes.prefixes.extend(cluster.pod_prefixes.iter().copied());
         }
         let Some(name) = new.or(old).map(|c| &c.name) else { return };
-        changes.prefixes.extend(self.all_ips().filter(|ip| ip.cluster == *name).map(|ip| ip.prefix));
-        for node in self.nodes.values().filter(|n| n.cluster == *name) {
+        changes.prefixes.extend(self.all_ips().filter(|ip| ip.cluster == name).map(|ip| ip.prefix));
+        for node in self.nodes().filter(|n| n.cluster == *name) {
             changes.node(Some(node));
         }
         let concerns = |g: &ServiceGroup| g.declared.contains_key(name) || g.backends.keys().any(|(c, _)| c == name);

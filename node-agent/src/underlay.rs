@@ -245,7 +245,7 @@ impl Underlay {
             self.netlink.add_rule(rule).await?;
         }
         let guards = routing::guards(plan);
-        let held = self.netlink.own_routes().await?;
+        let held: BTreeSet<Route> = self.netlink.own_routes().await?.into_iter().collect();
         for route in guards.iter().filter(|route| !held.contains(route)) {
             self.netlink.replace_route(route).await?;
         }
@@ -266,7 +266,7 @@ impl Underlay {
         if let (Some(vxlan), Some(sizes)) = (state.vxlan, state.sizes) {
             wanted.extend(routing::prefixes(plan, vxlan, sizes.inner));
         }
-        let held = self.netlink.own_routes().await?;
+        let held: BTreeSet<Route> = self.netlink.own_routes().await?.into_iter().collect();
         for route in wanted.iter().filter(|route| !held.contains(route)) {
             self.netlink.replace_route(route).await?;
         }

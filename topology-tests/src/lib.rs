@@ -27,6 +27,7 @@ pub mod load;
 pub mod manifest;
 pub mod mesh;
 pub mod metrics;
+pub mod mock;
 pub mod names;
 pub mod netns;
 pub mod node;

@@ -1,4 +1,4 @@
-//! Named network namespaces and threads that visit them. The calling thread never changes its own namespace.
+//! Named network namespaces and threads that visit them, and a program's move into a nameless one.
 
 use std::fs::File;
 use std::io::Write;
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 
 const DIR: &str = "/run/netns";
 
@@ -44,6 +45,15 @@ pub fn list(prefix: &str) -> Vec<String> {
 pub fn enter(namespace: &Path) -> Result<()> {
     let file = File::open(namespace).with_context(|| format!("open {}", namespace.display()))?;
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter {}", namespace.display()))
+}
+
+/// Moves this program into nameless network and mount namespaces of its own, which end with it: call it while there is one
+/// thread only. What is mounted from then on, nobody else sees.
+pub fn enter_own() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("make namespaces: this needs root")?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("part with the machine's mounts")?;
+    ip(None, &["link set lo up".to_owned()])
 }
 
 /// Runs `work` on a thread of its own inside a namespace.

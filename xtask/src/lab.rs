@@ -43,7 +43,7 @@ struct Area {
     args: fn(&str) -> Vec<String>,
 }
 
-const AREAS: [Area; 3] = [
+const AREAS: [Area; 4] = [
     Area { name: "datapath", program: "examples/datapath_bench", args: |out| vec![format!("{out}/datapath.json")] },
     Area {
         name: "convergence",
@@ -51,11 +51,25 @@ const AREAS: [Area; 3] = [
         args: |out| ["--out", out, "convergence"].map(str::to_owned).into(),
     },
     Area { name: "store", program: "lab-bench", args: |out| ["--out", out, "store"].map(str::to_owned).into() },
+    Area {
+        name: "federation",
+        program: "lab-bench",
+        args: |out| ["--out", out, "federation"].map(str::to_owned).into(),
+    },
 ];
 
 /// What the areas run, `lab-bench` by itself and in its labs.
-const PROGRAMS: [&str; 8] =
-    ["lab-bench", "lab-node", "lab-workload", "lab-load", "mesh-apiserver", "node-agent", "mesh-tunnel", "meshctl"];
+const PROGRAMS: [&str; 9] = [
+    "lab-bench",
+    "lab-node",
+    "lab-workload",
+    "lab-load",
+    "mesh-mock",
+    "mesh-apiserver",
+    "node-agent",
+    "mesh-tunnel",
+    "meshctl",
+];
 
 /// All areas, or the one that the first argument names (the rest is passed on to it).
 pub(crate) fn bench(repo: &Repo, args: &[OsString]) -> Result<bool> {

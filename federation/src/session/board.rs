@@ -62,6 +62,11 @@ pub struct ResourceBoard {
     pub last_not_imported: Option<String>,
 }
 
+/// Whether the `n`-th rejection of a kind is.
+fn is_logged(n: u64) -> bool {
+    n <= 16 || n.is_power_of_two()
+}
+
 impl Board {
     /// `former`: what an earlier term concluded, where that still counts.
     pub fn new(peer: PeerRecord, former: Option<&Health>, nudge: Arc<Notify>) -> Self {
@@ -138,20 +143,26 @@ impl Board {
         change(&mut self.inner.lock());
     }
 
+    /// Wakes the judge, who looks at all peers, only for what he judges by.
     pub(super) fn phase(&self, phase: Phase, reason: impl Into<String>) {
-        self.update(|known| {
-            known.signs.phase = phase;
-            known.signs.unconnected_since = match phase {
-                Phase::Connecting => known.signs.unconnected_since.or_else(|| Some(Instant::now())),
-                Phase::Configuring | Phase::Syncing | Phase::Following => None,
-            };
-            known.reason = reason.into();
-            if phase == Phase::Following && !known.signs.has_data {
-                known.signs.has_data = true;
-                known.signs.last_heartbeat = Instant::now();
-            }
-        });
-        self.nudge.notify_one();
+        let mut known = self.inner.lock();
+        let before = (known.signs.phase, known.signs.unconnected_since);
+        known.signs.phase = phase;
+        known.signs.unconnected_since = match phase {
+            Phase::Connecting => known.signs.unconnected_since.or_else(|| Some(Instant::now())),
+            Phase::Configuring | Phase::Syncing | Phase::Following => None,
+        };
+        known.reason = reason.into();
+        let mut is_news = before != (phase, known.signs.unconnected_since);
+        if phase == Phase::Following && !known.signs.has_data {
+            known.signs.has_data = true;
+            known.signs.last_heartbeat = Instant::now();
+            is_news = true;
+        }
+        drop(known);
+        if is_news {
+            self.nudge.notify_one();
+        }
     }
 
     /// The peer was mirrored before this process started.
@@ -180,13 +191,16 @@ impl Board {
         self.inner.lock().signs.last_heartbeat.elapsed()
     }
 
+    /// A peer decides how often this happens, but not how much is logged of it: the first ones each, then ever fewer.
     pub(super) fn rejected(&self, resource: Resource, rejection: Rejection) {
-        tracing::warn!(peer = %rejection.peer, key = rejection.key, rule = %rejection.rule, "{rejection}");
-        self.update(|known| {
-            let entry = known.resources.entry(resource).or_default();
-            entry.rejected += 1;
-            entry.last_rejection = Some(rejection);
-        });
+        let mut known = self.inner.lock();
+        let entry = known.resources.entry(resource).or_default();
+        entry.rejected += 1;
+        let rejected = entry.rejected;
+        if is_logged(rejected) {
+            tracing::warn!(peer = %rejection.peer, key = rejection.key, rule = %rejection.rule, rejected, "{rejection}");
+        }
+        entry.last_rejection = Some(rejection);
     }
 
     /// What the peer says that it exports.
@@ -241,5 +255,16 @@ fn reason(known: &Snapshot, verdict: Verdict, own_side: Option<&str>) -> String 
         (None, _) if verdict.state == State::Stale => format!("no heartbeat for {silence} s: {}", known.reason),
         (None, _) if is_down => format!("{}; {no_path}", known.reason),
         (None, _) => known.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_rejected_without_end_does_not_fill_the_log() {
+        assert!((1..=16).all(is_logged));
+        assert_eq!((1..=1_000_000).filter(|n| is_logged(*n)).count(), 16 + 15);
     }
 }

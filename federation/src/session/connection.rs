@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_store::mvcc::KeyRange;
@@ -57,6 +58,19 @@ pub(super) struct Connection<'a> {
     flush_at: Option<Instant>,
     written_at: Instant,
     since: Instant,
+    /// What the board was told last.
+    shown: Option<Progress>,
+}
+
+/// How far the connection has come. But for what is wanted, it is made of what only ever grows, so that equal figures are
+/// equal progress.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    is_connected: bool,
+    has_config: bool,
+    wanted: usize,
+    asked: usize,
+    standing: usize,
 }
 
 impl<'a> Connection<'a> {
@@ -78,6 +92,7 @@ impl<'a> Connection<'a> {
             flush_at: None,
             written_at: now,
             since: now,
+            shown: None,
         }
     }
 
@@ -284,6 +299,8 @@ impl<'a> Connection<'a> {
 
     /// Writes the difference between a listing and the mirror: what did not change is not touched.
     async fn compare(&mut self, resource: Resource, listing: Listing) -> Result<(), Error> {
+        // Nobody closes it, so there is a turn for everyone.
+        let _turn = Arc::clone(&self.session.writing).acquire_owned().await.ok();
         self.flush().await?;
         let peer = self.session.peer.declaration.name.clone();
         let mut gone = self.session.mirror.mirrored(resource).await?;
@@ -366,9 +383,14 @@ impl<'a> Connection<'a> {
     }
 
     async fn changed(&mut self, watched: Watched, changes: Vec<Change>) -> Result<(), Error> {
+        let mirrored = self.session.mirror.record().revision(watched).unwrap_or(0);
         let listed = self.listed.get(&watched).copied().unwrap_or_default();
         for change in changes.into_iter().filter(|change| change.revision > listed) {
             let revision = change.revision;
+            // A store does not tell its past again: what does must not undo what has come since.
+            if revision < mirrored {
+                continue;
+            }
             self.said(watched, change, true)?;
             self.batch.advance(watched, revision);
         }
@@ -495,9 +517,20 @@ impl<'a> Connection<'a> {
         heard.max(self.since) + limit
     }
 
-    fn show_phase(&self) {
+    /// Called with every message: tells the board only what is new.
+    fn show_phase(&mut self) {
         let nothing = Capabilities::default();
         let capabilities = self.config.as_ref().map_or(&nothing, |config| &config.capabilities);
+        let progress = Progress {
+            is_connected: self.session.is_connected,
+            has_config: self.config.is_some(),
+            wanted: Watched::ALL.into_iter().filter(|w| w.is_wanted(capabilities)).count(),
+            asked: self.asked.len(),
+            standing: self.standing.len(),
+        };
+        if self.shown.replace(progress) == Some(progress) {
+            return;
+        }
         let missing = |set: &BTreeSet<Watched>| {
             let missing = Watched::ALL.into_iter().filter(|w| w.is_wanted(capabilities) && !set.contains(w));
             missing.map(Watched::name).collect::<Vec<_>>().join(", ")

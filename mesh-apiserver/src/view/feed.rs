@@ -9,11 +9,11 @@ use mesh_store::backend::{Class, WatchRequest, WatchUpdate, Watcher};
 use mesh_store::mvcc::KeyRange;
 use mesh_types::ClusterName;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::load::load;
 use super::ring::{Capacity, Next, Ring};
-use super::subscription::Snapshot;
+use super::snapshot::{Snapshot, Snapshots};
 use super::{Change, Subscription, View, encode};
 use crate::export::keys::shown_to;
 
@@ -45,6 +45,17 @@ pub struct Handle {
     state: Arc<RwLock<State>>,
     /// The newest revision that the view has taken in: wakes subscriptions.
     revision: watch::Sender<i64>,
+    snapshots: Arc<Snapshots>,
+    /// What was made last for agents that come from before this process. They come together, from much the same revision.
+    caught_up: Arc<Mutex<Option<CaughtUp>>>,
+}
+
+/// One message that leads from a revision to a later one.
+#[derive(Clone)]
+struct CaughtUp {
+    from: i64,
+    to: i64,
+    frame: bytes::Bytes,
 }
 
 pub(super) struct State {
@@ -52,15 +63,18 @@ pub(super) struct State {
     pub(super) ring: Ring,
     /// The newest revision taken in; at least that of the newest frame.
     pub(super) revision: i64,
-    /// The snapshot that was asked for last, shared by all who ask for it at the same revision.
-    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Feed {
     pub fn new(store: Arc<dyn Store>, own: ClusterName, ready: ReadyGuard) -> (Self, Handle) {
-        let state =
-            State { view: View::new(own.clone()), ring: Ring::new(i64::MAX, CAPACITY), revision: 0, snapshot: None };
-        let handle = Handle { store, state: Arc::new(RwLock::new(state)), revision: watch::Sender::new(0) };
+        let state = State { view: View::new(own.clone()), ring: Ring::new(i64::MAX, CAPACITY), revision: 0 };
+        let handle = Handle {
+            store,
+            state: Arc::new(RwLock::new(state)),
+            revision: watch::Sender::new(0),
+            snapshots: Arc::default(),
+            caught_up: Arc::default(),
+        };
         (Self { own, ready, handle: handle.clone() }, handle)
     }
 
@@ -103,19 +117,32 @@ impl Handle {
         if is_recent {
             return Subscription::from_revision(self.clone(), wake, revision);
         }
-        // Older than this process: the difference of two pure functions of the store, if history still has the older one.
-        let own = self.state.read().view.own().clone();
-        match load(&*self.store, &own, revision).await {
-            Ok((earlier, _, _)) => {
-                let state = self.state.read();
-                let frame = self.frame(&state.view.since(&earlier), state.revision);
-                Subscription::from_frame(self.clone(), wake, frame, state.revision)
-            }
+        match self.catch_up(revision).await {
+            Ok(CaughtUp { to, frame, .. }) => Subscription::from_frame(self.clone(), wake, frame, to),
             Err(error) => {
                 tracing::debug!(revision, error = %ErrorChain(&error), "cannot resume: sending the whole view");
                 Subscription::from_snapshot(self.clone(), wake)
             }
         }
+    }
+
+    /// What leads here from a revision older than this process: the difference of two pure functions of the store, if
+    /// history still has the older one. Worked out once for all who ask for it together.
+    async fn catch_up(&self, from: i64) -> Result<CaughtUp, mesh_store::backend::Error> {
+        let mut known = self.caught_up.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.from == from)
+            && self.state.read().ring.after(known.to) != Next::TooOld
+        {
+            return Ok(known.clone());
+        }
+        let own = self.state.read().view.own().clone();
+        let (earlier, _, _) = load(&*self.store, &own, from).await?;
+        let made = {
+            let state = self.state.read();
+            CaughtUp { from, to: state.revision, frame: self.frame(&state.view.since(&earlier), state.revision) }
+        };
+        *known = Some(made.clone());
+        Ok(made)
     }
 
     /// Reads the view as it is now.
@@ -135,16 +162,8 @@ impl Handle {
         self.store.cluster_id()
     }
 
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        let snapshot = {
-            let state = self.state.read();
-            match &state.snapshot {
-                Some(snapshot) if snapshot.revision == state.revision => return Arc::clone(snapshot),
-                _ => Arc::new(Snapshot::of(&state.view, state.revision, self.cluster_id())),
-            }
-        };
-        self.state.write().snapshot = Some(Arc::clone(&snapshot));
-        snapshot
+    pub(super) async fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.get(&self.state, self.cluster_id()).await
     }
 
     fn frame(&self, change: &Change, revision: i64) -> bytes::Bytes {

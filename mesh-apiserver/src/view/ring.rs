@@ -44,6 +44,17 @@ impl Ring {
         }
     }
 
+    /// Every change after a revision, in order; `None` when some of it is no longer here.
+    pub(super) fn all_after(&self, revision: i64) -> Option<impl Iterator<Item = Bytes> + '_> {
+        let at = self.frames.partition_point(|(r, _)| *r <= revision);
+        (revision >= self.floor).then(|| self.frames.range(at..).map(|(_, frame)| frame.clone()))
+    }
+
+    /// How much that is.
+    pub(super) fn bytes_after(&self, revision: i64) -> Option<usize> {
+        self.all_after(revision).map(|frames| frames.map(|frame| frame.len()).sum())
+    }
+
     pub(super) fn after(&self, revision: i64) -> Next {
         if revision < self.floor {
             return Next::TooOld;
@@ -70,6 +81,8 @@ mod tests {
         ring.push(15, frame("b"));
         assert_eq!(ring.after(10), Next::Frame(12, frame("a")));
         assert_eq!(ring.after(13), Next::Frame(15, frame("b")));
+        assert_eq!(ring.all_after(10).unwrap().collect::<Vec<_>>(), [frame("a"), frame("b")]);
+        assert_eq!((ring.bytes_after(12), ring.bytes_after(15), ring.bytes_after(9)), (Some(1), Some(0), None));
         ring.push(16, frame("c"));
         assert_eq!(ring.after(11), Next::TooOld);
         assert_eq!(ring.after(12), Next::Frame(15, frame("b")));

@@ -1,68 +1,58 @@
 //! One agent's place in the view. It pulls: what the agent does not read stays in the ring, so a slow one costs nothing
 //! and is sent a snapshot when the ring has moved past it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::encode;
 use super::feed::Handle;
 use super::ring::Next;
-use super::{View, encode};
+use super::snapshot::Snapshot;
 
 /// Proves to the agent that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Objects in one message of a snapshot.
-const CHUNK: usize = 500;
-
-/// The whole view as messages.
-pub(super) struct Snapshot {
-    pub(super) revision: i64,
-    messages: Vec<Bytes>,
-}
-
-impl Snapshot {
-    pub(super) fn of(view: &View, revision: i64, cluster_id: u64) -> Self {
-        let objects: Vec<Bytes> = view.objects().map(encode::object).collect();
-        let mut messages = vec![encode::snapshot_begin(cluster_id)];
-        let none = std::collections::BTreeMap::new();
-        messages.extend(objects.chunks(CHUNK).map(|chunk| encode::delta(cluster_id, chunk, &[], revision, &none)));
-        messages.push(encode::prune(cluster_id, revision));
-        Self { revision, messages }
-    }
-}
+/// Before everything that can be remembered.
+const NOWHERE: i64 = i64::MIN;
 
 pub struct Subscription {
     handle: Handle,
     wake: watch::Receiver<i64>,
-    /// Messages to be sent before anything else.
-    pending: VecDeque<Bytes>,
-    /// Everything up to this revision has been sent once `pending` is empty.
+    /// A message to be sent before anything else.
+    first: Option<Bytes>,
+    /// The whole view on its way, and how many of its messages were sent.
+    snapshot: Option<(Arc<Snapshot>, usize)>,
+    /// Everything up to this revision has been sent once the two above are.
     position: i64,
 }
 
 impl Subscription {
     pub(super) fn from_snapshot(handle: Handle, wake: watch::Receiver<i64>) -> Self {
-        let mut subscription = Self { handle, wake, pending: VecDeque::new(), position: 0 };
-        subscription.start_over();
-        subscription
+        Self::from_revision(handle, wake, NOWHERE)
     }
 
     pub(super) fn from_revision(handle: Handle, wake: watch::Receiver<i64>, revision: i64) -> Self {
-        Self { handle, wake, pending: VecDeque::new(), position: revision }
+        Self { handle, wake, first: None, snapshot: None, position: revision }
     }
 
     pub(super) fn from_frame(handle: Handle, wake: watch::Receiver<i64>, frame: Bytes, revision: i64) -> Self {
-        Self { handle, wake, pending: VecDeque::from([frame]), position: revision }
+        Self { first: Some(frame), ..Self::from_revision(handle, wake, revision) }
     }
 
     /// The next message: an encoded `SubscribeResponse`. `None` when the view is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(message) = self.pending.pop_front() {
+            if let Some(message) = self.first.take() {
                 return Some(message);
+            }
+            if let Some((snapshot, sent)) = &mut self.snapshot {
+                if let Some(message) = snapshot.message(*sent) {
+                    *sent += 1;
+                    return Some(message);
+                }
+                self.snapshot = None;
             }
             self.wake.borrow_and_update();
             let (next, newest) = {
@@ -74,7 +64,7 @@ impl Subscription {
                     self.position = revision;
                     return Some(frame);
                 }
-                Next::TooOld => self.start_over(),
+                Next::TooOld => self.start_over().await,
                 Next::UpToDate => {
                     self.position = self.position.max(newest);
                     match tokio::time::timeout(KEEP_ALIVE, self.wake.changed()).await {
@@ -87,9 +77,9 @@ impl Subscription {
         }
     }
 
-    fn start_over(&mut self) {
-        let snapshot: Arc<Snapshot> = self.handle.snapshot();
-        self.pending = snapshot.messages.iter().cloned().collect();
+    async fn start_over(&mut self) {
+        let snapshot = self.handle.snapshot().await;
         self.position = snapshot.revision;
+        self.snapshot = Some((snapshot, 0));
     }
 }

@@ -12,9 +12,10 @@ use std::net::IpAddr;
 
 use agent_ebpf_common::IpEntry;
 use ipnet::IpNet;
-use mesh_types::view::{Cluster, Ip};
+use mesh_types::view::Cluster;
 
 use super::{Facts, Refusal};
+use crate::desired::Claim;
 
 /// The entry of one prefix, `None` for "must not be there".
 pub fn entry(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
@@ -25,8 +26,8 @@ pub fn entry(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
 }
 
 /// Addresses of peers that lie outside what the peer declared: an entry for one would draw other traffic into the tunnel.
-pub fn refusal(facts: Facts<'_>, ip: &Ip) -> Option<Refusal> {
-    let cluster = facts.peer(&ip.cluster)?;
+pub fn refusal(facts: Facts<'_>, ip: &Claim<'_>) -> Option<Refusal> {
+    let cluster = facts.peer(ip.cluster)?;
     if within(cluster, &ip.prefix) {
         return None;
     }
@@ -40,7 +41,7 @@ pub fn refusal(facts: Facts<'_>, ip: &Ip) -> Option<Refusal> {
 
 /// The own cluster's claim first, then the peer with the smallest number.
 fn claimed(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
-    let known = facts.view.ips(prefix).filter_map(|ip| Some((facts.view.cluster(&ip.cluster)?, ip)));
+    let known = facts.view.ips(prefix).filter_map(|ip| Some((facts.view.cluster(ip.cluster)?, ip)));
     let valid = known.filter(|(cluster, ip)| cluster.is_local || within(cluster, &ip.prefix));
     let (cluster, ip) = valid.min_by_key(|(cluster, _)| (!cluster.is_local, cluster.id))?;
     let entry = IpEntry { identity: ip.identity.0, cluster: cluster.id.get(), ..IpEntry::default() };
@@ -51,8 +52,7 @@ fn claimed(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
 }
 
 fn node_prefix(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
-    let nodes = facts.view.peer_nodes().filter(|n| n.pod_cidrs.contains(prefix));
-    let known = nodes.filter_map(|n| Some((facts.peer(&n.cluster)?, n)));
+    let known = facts.view.nodes_of_pod_prefix(prefix).filter_map(|n| Some((facts.peer(&n.cluster)?, n)));
     let valid = known.filter(|(cluster, _)| within(cluster, prefix));
     let (cluster, node) = valid.min_by_key(|(cluster, node)| (cluster.id, &node.name))?;
     let entry = IpEntry { cluster: cluster.id.get(), ..IpEntry::default() };
@@ -152,7 +152,7 @@ mod tests {
         mesh.ip("b", "172.30.2.11", "172.30.2.11", 6);
         assert_eq!(entry(mesh.facts(), &net("172.30.2.11/32")), None);
         let ip = mesh.view.all_ips().next().unwrap();
-        assert_eq!(refusal(mesh.facts(), ip).unwrap().reason, "outside_prefixes");
+        assert_eq!(refusal(mesh.facts(), &ip).unwrap().reason, "outside_prefixes");
     }
 
     #[test]

@@ -8,12 +8,11 @@ use super::Facts;
 
 /// The entry of an underlay address; `None` for the own cluster's nodes and for strangers.
 pub fn entry(facts: Facts<'_>, address: IpAddr) -> Option<Node> {
-    let mut own = facts.view.nodes().filter(|n| facts.view.cluster(&n.cluster).is_some_and(|c| c.is_local));
-    if own.any(|n| n.internal_ips.contains(&address)) {
+    let owners = || facts.view.nodes_at(&address);
+    if owners().any(|n| facts.view.cluster(&n.cluster).is_some_and(|c| c.is_local)) {
         return None;
     }
-    let owners = facts.view.peer_nodes().filter(|n| n.internal_ips.contains(&address));
-    let clusters = owners.filter_map(|n| facts.peer(&n.cluster)).filter(|c| facts.agrees(c));
+    let clusters = owners().filter_map(|n| facts.peer(&n.cluster)).filter(|c| facts.agrees(c));
     clusters.map(|c| c.id).min().map(|id| Node { cluster: id.get(), flags: 0 })
 }
 

@@ -26,7 +26,7 @@ impl Control {
                 None => gone.push(*prefix),
             }
             let refused: Vec<Refusal> =
-                self.view.ips(prefix).filter_map(|ip| ipcache::refusal(self.facts(), ip)).collect();
+                self.view.ips(prefix).filter_map(|ip| ipcache::refusal(self.facts(), &ip)).collect();
             if refused.is_empty() {
                 self.ip_refusals.remove(prefix);
             } else {

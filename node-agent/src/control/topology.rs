@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use mesh_types::Node;
+
 use super::Control;
 use crate::compile::plan;
 use crate::desired::Changes;
@@ -29,7 +31,9 @@ impl Control {
 
     fn touch_host(&self, host: IpAddr, changes: &mut Changes) {
         changes.prefixes.extend(self.view.hosted_by(host).copied());
-        for node in self.view.peer_nodes().filter(|n| n.tunnel_endpoint() == Some(host)) {
+        let is_peer = |n: &&Node| self.view.cluster(&n.cluster).is_some_and(|cluster| !cluster.is_local);
+        let nodes = self.view.nodes_at(&host).filter(is_peer);
+        for node in nodes.filter(|n| n.tunnel_endpoint() == Some(host)) {
             changes.prefixes.extend(node.pod_cidrs.iter().copied());
         }
         changes.services.extend(self.view.services_behind(host));
@@ -77,7 +81,7 @@ impl Control {
     /// for the blink of an eye.
     pub(super) fn presume_paths(&mut self) {
         if self.has_adopted {
-            let nodes = self.view.peer_nodes().filter_map(mesh_types::Node::tunnel_endpoint);
+            let nodes = self.view.peer_nodes().filter_map(Node::tunnel_endpoint);
             self.paths = nodes.map(|address| (address, true)).collect();
         }
     }

@@ -1,4 +1,4 @@
-use mesh_types::view::Encryption;
+use mesh_types::view::{Encryption, Ip};
 use mesh_types::{BackendState, ClusterId, Preference, SecurityIdentity};
 
 use super::*;
@@ -86,7 +86,7 @@ fn what_came_and_went_leaves_no_trace() {
     view.apply(upserts(&objects));
     let changes = view.apply(deletes(&objects));
     assert_eq!(changes.services.len(), 1);
-    assert!(view.clusters.is_empty() && view.ips.is_empty() && view.services.is_empty());
+    assert!(view.clusters.is_empty() && view.all_ips().next().is_none() && view.services.is_empty());
     assert!(view.backend_services.is_empty() && view.hosted.is_empty());
 }
 

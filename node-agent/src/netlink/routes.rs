@@ -46,10 +46,15 @@ impl Netlink {
         query.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
         query.header.kind = RouteType::Unspec;
         query.header.scope = RouteScope::Universe;
-        let dump = self.handle.route().get(query).execute();
-        let messages: Vec<RouteMessage> = dump.try_collect().await.during("list the routes")?;
-        let ours = messages.iter().filter(|m| m.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL));
-        Ok(ours.filter_map(Route::of).collect())
+        let mut dump = self.handle.route().get(query).execute();
+        let mut ours = Vec::new();
+        // One at a time: a machine may have many more than ours.
+        while let Some(message) = dump.try_next().await.during("list the routes")? {
+            if message.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL) {
+                ours.extend(Route::of(&message));
+            }
+        }
+        Ok(ours)
     }
 
     /// Adds it, or takes the place of one with the same table, destination and metric.

@@ -8,11 +8,12 @@ use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 use strum::IntoEnumIterator as _;
+use topology_tests::bench::federation::{self, Part};
 use topology_tests::bench::store::{self, Scale, Workload};
 use topology_tests::bench::{convergence, etcd_peer::EtcdPeer, report::Report};
 use topology_tests::binaries::Binaries;
 use topology_tests::components::{Encryption, Periods, Store};
-use topology_tests::{lab, mesh, topology::Topology};
+use topology_tests::{lab, mesh, netns, topology::Topology};
 
 #[derive(Parser)]
 #[command(about = "Benchmarks of whole processes, each beside its peer in the same run")]
@@ -37,6 +38,18 @@ enum Area {
         /// How often each of both is measured
         #[arg(long)]
         rounds: Option<usize>,
+    },
+    /// One cluster with as many peers as a mesh may have, which are mock ones
+    Federation {
+        /// Only these; may be repeated. Their results go to a file of their own
+        #[arg(long, value_name = "PART")]
+        only: Vec<Part>,
+        /// How many clusters, in place of 250
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
+        clusters: Option<u32>,
+        /// Tiny numbers, to see in a minute that everything runs: the figures mean nothing
+        #[arg(long)]
+        quick: bool,
     },
     /// From a file in one cluster to a kernel map in the other
     Convergence {
@@ -63,6 +76,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Table> {
     match &args.area {
         Area::Store { only, quick, rounds } => store_area(&args.out, only, *quick, *rounds),
+        Area::Federation { only, clusters, quick } => federation_area(&args.out, only, *clusters, *quick),
         Area::Convergence { samples } => convergence_area(&args.out, *samples),
     }
 }
@@ -88,6 +102,40 @@ fn store_area(out: &Path, only: &[Workload], quick: bool, rounds: Option<usize>)
     let report = Report::new(runtime.block_on(store::run(&plan, &peer.version))?);
     report.write(&out.join(format!("{}.json", name.join("-"))))?;
     Ok(store::table(&report.results.rows))
+}
+
+fn federation_area(out: &Path, only: &[Part], clusters: Option<u32>, quick: bool) -> Result<Table> {
+    let binaries = Binaries::beside_this_one()?;
+    let scale = if quick { federation::Scale::quick() } else { federation::Scale::full() };
+    let scale = clusters.map_or_else(|| scale.clone(), |clusters| scale.clone().with_clusters(clusters));
+    let parts: Vec<Part> = Part::iter().filter(|known| only.is_empty() || only.contains(known)).collect();
+    let mut name = vec!["federation".to_owned()];
+    if !only.is_empty() {
+        name.extend(parts.iter().map(ToString::to_string));
+    }
+    let name = name.join("-");
+    // Before there are other threads, which would stay where they are.
+    let namespace = netns::enter_own();
+    if let Err(error) = &namespace {
+        eprintln!("lab-bench: no namespaces of its own ({error:#}): on the machine's loopback, and without `agent`");
+    }
+    let plan = federation::Plan {
+        is_in_own_namespace: namespace.is_ok(),
+        parts,
+        scale,
+        folder: binaries.target_dir().join(format!("bench-federation-data-{}", std::process::id())),
+        apiserver: binaries.find("mesh-apiserver")?,
+        mock: binaries.find("mesh-mock")?,
+        node_agent: binaries.find("node-agent")?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let report = Report::new(runtime.block_on(federation::run(&plan))?);
+    report.write(&out.join(format!("{name}.json")))?;
+    if let Some(picture) = federation::plot(&report.results) {
+        let path = out.join(format!("{name}.svg"));
+        std::fs::write(&path, picture).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(federation::table(&report.results.rows))
 }
 
 fn convergence_area(out: &Path, samples: usize) -> Result<Table> {
