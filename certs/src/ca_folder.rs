@@ -124,16 +124,21 @@ impl CaFolder {
                 tracing::info!(dir = %self.dir.display(), ca = %hash, "the new CA is the one in use");
             }
         }
-        self.discard_next()
+        self.discard_next(hash)
     }
 
-    /// Forgets the key of the CA that a rotation would have gone over to. Repeating it changes nothing.
-    pub fn discard_next(&self) -> Result<(), Error> {
+    /// Forgets the key of a CA that a rotation would have gone over to, or has. Repeating it changes nothing, and one that
+    /// was made for another rotation since then stays.
+    pub fn discard_next(&self, hash: &CaHash) -> Result<(), Error> {
         if !self.next_dir().exists() {
             return Ok(());
         }
         let _lock = self.lock()?;
-        self.remove_next()
+        match RootCa::load(&self.next_dir(), &self.cluster) {
+            Ok(next) if next.hash() != *hash => Ok(()),
+            // What cannot be read is of no use to anybody.
+            _ => self.remove_next(),
+        }
     }
 
     fn next_dir(&self) -> PathBuf {

@@ -41,7 +41,7 @@ pub mod validity;
 
 pub use authorities::Authorities;
 pub use bundle::TrustBundle;
-pub use ca_folder::CaFolder;
+pub use ca_folder::{CaFolder, Cas};
 pub use ca_hash::{CaHash, ParseCaHashError};
 pub use client::channel::{ChannelOptions, channel};
 pub use client::live::LiveBundle;

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod service;
 pub mod session;
 pub mod state;
+pub mod trust;
 
 pub use metrics::Metrics;
 pub use peer::{Declaration, PeerRecord};

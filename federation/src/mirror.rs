@@ -61,6 +61,10 @@ impl Mirror {
         Ok(Self { store, peer, record: record.unwrap_or_default() })
     }
 
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     pub fn record(&self) -> &MirrorRecord {
         &self.record
     }

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::LiveLeaf;
+use certs::{LiveLeaf, TrustBundle};
 use mesh_runtime::{Backoff, ErrorChain, Shutdown};
 use mesh_store::Store;
+use mesh_types::ClusterName;
+use tokio::sync::watch;
 
 use crate::contract::Resource;
 use crate::contract::validate::{Rejection, Rules};
@@ -17,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::mirror::{self, Batch, Mirror};
 use crate::peer::PeerRecord;
 use crate::state::Phase;
+use crate::trust;
 
 pub mod board;
 mod connection;
@@ -34,6 +37,7 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// What sessions share.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    pub(crate) own: ClusterName,
     pub(crate) store: Arc<dyn Store>,
     /// The own cluster's leaf `remote-<own>`, taken anew for each connection.
     pub(crate) leaf: Arc<LiveLeaf>,
@@ -42,7 +46,10 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct Session {
+    own: ClusterName,
     peer: PeerRecord,
+    /// The CAs that are trusted for the peer, PEM, as its record says; they may change while it is joined.
+    trust: watch::Receiver<String>,
     rules: Rules,
     leaf: Arc<LiveLeaf>,
     liveness: Settings,
@@ -54,15 +61,20 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(peer: PeerRecord, shared: Shared, board: Board) -> Result<Self, mirror::Error> {
+    pub(crate) async fn open(
+        peer: PeerRecord,
+        trust: watch::Receiver<String>,
+        shared: Shared,
+        board: Board,
+    ) -> Result<Self, mirror::Error> {
         let mirror = Mirror::open(shared.store, peer.declaration.name.clone()).await?;
         let record = mirror.record();
         if record.is_resumable() {
             board.restored(record.withdrawn_since_unix_nanos, record.newest_revision());
         }
         let rules = peer.declaration.rules();
-        let Shared { leaf, liveness, metrics, .. } = shared;
-        Ok(Self { peer, rules, leaf, liveness, metrics, board, mirror, is_connected: false })
+        let Shared { own, leaf, liveness, metrics, .. } = shared;
+        Ok(Self { own, peer, trust, rules, leaf, liveness, metrics, board, mirror, is_connected: false })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.
@@ -72,7 +84,9 @@ impl Session {
         while !shutdown.is_requested() {
             let Some(error) = shutdown.unless_requested(Box::pin(self.connect(attempt))).await else { return };
             attempt += 1;
-            if let Error::Mirror(mirror::Error::PeerRemoved { .. }) = error {
+            if let Error::Mirror(mirror::Error::PeerRemoved { .. }) | Error::Trust(trust::Error::PeerRemoved { .. }) =
+                error
+            {
                 // The watch of peers stops this session in a moment.
                 return shutdown.requested().await;
             }
@@ -92,8 +106,12 @@ impl Session {
     async fn connect(&mut self, attempt: usize) -> Error {
         let endpoints = &self.peer.declaration.etcd_endpoints;
         let Some(endpoint) = endpoints.get(attempt % endpoints.len().max(1)) else { return Error::NoEndpoint };
-        match link::Link::prepare(&self.peer, endpoint, &self.leaf).await {
-            Ok(link) => connection::Connection::new(self, link).run().await,
+        let bundle = match TrustBundle::from_pem(&self.trust.borrow_and_update()) {
+            Ok(bundle) => bundle,
+            Err(error) => return Error::TrustBundle(error),
+        };
+        match link::Link::prepare(&self.peer, &bundle, endpoint, &self.leaf).await {
+            Ok(link) => connection::Connection::new(self, link, bundle).run().await,
             Err(error) => error,
         }
     }

@@ -16,7 +16,7 @@ use crate::args::Settings;
 use crate::attach::Attacher;
 use crate::control::{Control, Options, Wiring};
 use crate::discovery::Discovery;
-use crate::enrol::{self, Identity};
+use crate::enrol::{self, Identity, Renewal, Wanted};
 use crate::metrics::Metrics;
 use crate::names::TUNNEL_DEVICE;
 use crate::netlink::Netlink;
@@ -113,10 +113,12 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
     };
     let cluster = settings.identity.cluster.clone();
     let source = Source::new(channel.clone(), cluster, registration, events, underlay_state, metrics);
-    let reporter = Reporter { channel: channel.clone(), status: status_seen, datapath };
+    let wanted = watch::Sender::new(Wanted::default());
+    let (renewal, credentials) = Renewal::new(identity, channel.clone(), wanted.subscribe());
+    let reporter = Reporter { channel, status: status_seen, datapath, credentials, wanted };
     tasks.spawn("source", OnExit::Shutdown, source.run(shutdown.clone()));
     tasks.spawn("reporter", OnExit::Shutdown, reporter.run(shutdown.clone()));
-    tasks.spawn("renewal", OnExit::Shutdown, identity.keep_fresh(channel, shutdown.clone()));
+    tasks.spawn("renewal", OnExit::Shutdown, renewal.run(shutdown.clone()));
     stop(&tasks).await
 }
 

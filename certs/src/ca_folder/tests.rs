@@ -41,8 +41,10 @@ fn a_next_ca_that_is_not_wanted_leaves_the_current_one_alone() {
     let leftover = folder.make_next().unwrap().hash();
     let next = folder.make_next().unwrap().hash();
     assert_ne!(next, leftover, "what was left of a rotation that never began is replaced");
+    folder.discard_next(&leftover).unwrap();
+    assert_eq!(folder.read().unwrap().next.unwrap().hash(), next, "another one's is left alone");
     for _ in 0..2 {
-        folder.discard_next().unwrap();
+        folder.discard_next(&next).unwrap();
         let cas = folder.read().unwrap();
         assert_eq!((cas.current.hash(), cas.next.is_none()), (first, true));
     }

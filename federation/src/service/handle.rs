@@ -83,5 +83,6 @@ fn peer_status(known: Snapshot, resources: Vec<v1::ResourceStatus>) -> v1::PeerS
         pod_prefixes: declaration.pod_prefixes.iter().map(prefix_message).collect(),
         mirrored_revision: known.mirrored_revision,
         clock_offset_micros: known.clock_offset_micros,
+        trust_refused: known.trust_refusal.unwrap_or_default(),
     }
 }

@@ -40,9 +40,13 @@ pub(super) struct Listing {
 
 impl Link {
     /// Prepares the connection; it is made by the first request, which is bounded by [`CONNECT`] and [`ANSWER`].
-    pub(super) async fn prepare(peer: &PeerRecord, endpoint: &str, leaf: &Arc<LiveLeaf>) -> Result<Self, Error> {
-        let bundle = TrustBundle::from_pem(&peer.declaration.trust_bundle_pem).map_err(Error::TrustBundle)?;
-        let tls = tonic_config(&bundle, &leaf.get(), &peer.declaration.server_name());
+    pub(super) async fn prepare(
+        peer: &PeerRecord,
+        bundle: &TrustBundle,
+        endpoint: &str,
+        leaf: &Arc<LiveLeaf>,
+    ) -> Result<Self, Error> {
+        let tls = tonic_config(bundle, &leaf.get(), &peer.declaration.server_name());
         // A real etcd answers pings closer than 5 s with GOAWAY; Cilium's heartbeat tells such a peer from Isthmus.
         let ping = (peer.heartbeat_interval() / 4).clamp(Duration::from_secs(1), Duration::from_secs(10));
         let options = ConnectOptions::new()

@@ -34,7 +34,7 @@ impl AdminApi {
 
     /// Without an agent on its nodes a cluster joins in name only.
     async fn of_agents(&self) -> Result<Finding, Status> {
-        let agents = self.agents(self.others.agents().await).await?;
+        let agents = self.agents(self.parties.others.agents().await).await?;
         let connected = agents.iter().filter(|agent| agent.connected).count();
         let text = format!("{connected} of {} agents of {} are connected", agents.len(), self.cluster);
         if connected > 0 && connected == agents.len() {

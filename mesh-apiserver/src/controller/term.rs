@@ -16,6 +16,7 @@ use super::handle::{Handle, Serving};
 use crate::export::{self, Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
+use crate::rotation::{Conductor, Parties};
 use crate::source::manifests::Manifests;
 
 /// Batches of objects that may wait for the exporter; it takes all that wait at once.
@@ -43,6 +44,8 @@ pub struct Plan {
     pub leaf: Arc<LiveLeaf>,
     pub liveness: federation::liveness::Settings,
     pub federation_metrics: federation::Metrics,
+    /// Whom a rotation asks.
+    pub parties: Parties,
 }
 
 /// The running parts.
@@ -66,11 +69,17 @@ impl Plan {
         let (exporter, export) =
             Exporter::new(Arc::clone(&store), index, facts, objects_out, self.export.clone(), ready);
         let (federation, federation_handle) = federation::Service::new(federation::Options {
+            cluster: self.settings.cluster.clone(),
             store: Arc::clone(&store),
             leaf: Arc::clone(&self.leaf),
             liveness: self.liveness,
             metrics: self.federation_metrics.clone(),
         });
+        let conductor = Conductor {
+            store: Arc::clone(&store),
+            parties: self.parties.clone(),
+            federation: federation_handle.clone(),
+        };
         handle.set(Serving { source, export, federation: federation_handle });
 
         tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop.clone()));
@@ -79,6 +88,7 @@ impl Plan {
             follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
         });
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
+        tasks.spawn("rotation", OnExit::Shutdown, conductor.run(stop.clone()));
         tasks.spawn("federation", OnExit::Shutdown, federation.run(stop.clone()));
         Term(tasks)
     }

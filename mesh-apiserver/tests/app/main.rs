@@ -15,4 +15,5 @@ mod manifests;
 mod members;
 mod peers;
 mod restart;
+mod rotation;
 mod store;
