@@ -146,8 +146,15 @@ impl App {
         let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);
 
         let (quorum, quorum_handle) = Quorum::new(Arc::clone(&store), readiness.clone(), connections.clone());
-        let figures = Figures { controller: controller_handle.clone(), view: view.clone(), presence: presence.clone() };
+        let figures = Figures {
+            controller: controller_handle.clone(),
+            view: view.clone(),
+            presence: presence.clone(),
+            following: parties.following.clone(),
+        };
         figures.register(&mut registry);
+        let held = parties.clone();
+        certs::metrics::Expiries::register(move || held.expiring(), &mut registry);
         let admin = AdminApi {
             cluster: config.cluster.clone(),
             cluster_id: config.cluster_id,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::Connections;
+use certs::rotation::Stage;
 use federation::contract::keys;
 use mesh_runtime::{ErrorChain, Shutdown};
 use mesh_store::Store;
@@ -25,6 +26,7 @@ pub struct Following(Arc<RwLock<State>>);
 
 #[derive(Debug, Clone, Default)]
 struct State {
+    stage: Option<Stage>,
     leaves: LeafRequests,
     problem: String,
 }
@@ -33,6 +35,11 @@ impl Following {
     /// The requests for leaves that this replica's own have been renewed for.
     pub fn leaves(&self) -> LeafRequests {
         self.0.read().leaves.clone()
+    }
+
+    /// The stage of the rotation that runs, or of the last one; `None` before the first.
+    pub fn stage(&self) -> Option<Stage> {
+        self.0.read().stage
     }
 
     /// Why the record of the rotation is not followed; empty while it is.
@@ -87,6 +94,7 @@ impl Follower {
 
     async fn follow_ca(&self) -> Result<(), String> {
         let record = read_ca(&*self.store).await.map_err(|error| ErrorChain(&error).to_string())?;
+        self.following.0.write().stage = record.value.as_ref().map(|record| record.stage);
         let followed = self.credentials.follow(record.value.as_ref(), &self.connections);
         if followed.map_err(|error: Error| ErrorChain(&error).to_string())? {
             (self.reconnect)();

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use certs::metrics::Expiring;
 use certs::rotation::{Held, Party, Report};
-use certs::{CaHash, Connections, Leaf, Role, bundle};
+use certs::{CaHash, Connections, Leaf, Role, TrustBundle, bundle};
 use federation::contract::keys;
 use federation::session::Snapshot;
 use mesh_proto::v1;
@@ -92,6 +93,34 @@ impl Parties {
             problem,
             old_clients: self.old_clients(),
         }
+    }
+
+    /// When this replica's leaves end, and the CAs that it trusts.
+    pub fn expiring(&self) -> Vec<Expiring> {
+        let authorities = &self.credentials.authorities;
+        let cas = |of: &str, bundle: &TrustBundle| {
+            let facts = bundle.facts().into_iter();
+            let rows = facts.map(|ca| Expiring {
+                kind: "ca",
+                of: of.to_owned(),
+                name: subject_name(&ca.subject).to_owned(),
+                ca: ca.hash.to_string(),
+                not_after: ca.validity.not_after,
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let leaf = |leaf: Leaf| Expiring {
+            kind: "leaf",
+            of: "own".to_owned(),
+            name: leaf.common_name().to_owned(),
+            ca: String::new(),
+            not_after: leaf.validity().not_after,
+        };
+        let mut all = cas("own", &authorities.own_bundle());
+        all.extend(self.leaves().into_iter().map(leaf));
+        let peers = authorities.peers().into_iter();
+        all.extend(peers.filter_map(|peer| Some(cas(peer.as_str(), &authorities.peer_bundle(&peer)?))).flatten());
+        all
     }
 
     fn leaves(&self) -> Vec<Leaf> {
@@ -198,15 +227,15 @@ fn peer_report(peer: &Snapshot) -> Report {
 }
 
 /// What was not a hash is none of the CAs.
-pub(crate) fn hashes(texts: &[String]) -> BTreeSet<CaHash> {
+pub(super) fn hashes(texts: &[String]) -> BTreeSet<CaHash> {
     texts.iter().map(|text| text.parse().unwrap_or(CaHash::from(UNKNOWN))).collect()
 }
 
-pub(crate) fn texts(hashes: &BTreeSet<CaHash>) -> Vec<String> {
+fn texts(hashes: &BTreeSet<CaHash>) -> Vec<String> {
     hashes.iter().map(ToString::to_string).collect()
 }
 
-pub(crate) fn leaf_row(holder: &str, leaf: &Leaf, issuer: Option<CaHash>) -> v1::Certificate {
+fn leaf_row(holder: &str, leaf: &Leaf, issuer: Option<CaHash>) -> v1::Certificate {
     let validity = leaf.validity();
     v1::Certificate {
         holder: holder.to_owned(),
@@ -222,7 +251,7 @@ pub(crate) fn leaf_row(holder: &str, leaf: &Leaf, issuer: Option<CaHash>) -> v1:
 pub(crate) fn ca_row(holder: &str, ca: &bundle::CaFacts) -> v1::Certificate {
     v1::Certificate {
         holder: holder.to_owned(),
-        name: ca.subject.strip_prefix("CN=").unwrap_or(&ca.subject).to_owned(),
+        name: subject_name(&ca.subject).to_owned(),
         is_ca: true,
         ca: ca.hash.to_string(),
         not_before_unix_nanos: nanos(ca.validity.not_before),
@@ -231,6 +260,10 @@ pub(crate) fn ca_row(holder: &str, ca: &bundle::CaFacts) -> v1::Certificate {
     }
 }
 
-pub(crate) fn nanos(time: jiff::Timestamp) -> u64 {
+fn subject_name(subject: &str) -> &str {
+    subject.strip_prefix("CN=").unwrap_or(subject)
+}
+
+fn nanos(time: jiff::Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! `meshctl certs`: when what expires, and how far a rotation is.
 
-mod report;
+pub(crate) mod report;
 mod rotate;
 
 use jiff::Timestamp;

@@ -33,6 +33,9 @@ pub(crate) struct Peer {
     pub(crate) reconnects: u64,
     pub(crate) relists: u64,
     pub(crate) clock_offset_micros: i64,
+    /// Why the CAs that it says are its own were not taken over.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) trust_refused: String,
     pub(crate) resources: Vec<Resource>,
 }
 
@@ -68,6 +71,7 @@ impl Peer {
             reconnects: peer.reconnects,
             relists: peer.relists,
             clock_offset_micros: peer.clock_offset_micros,
+            trust_refused: peer.trust_refused,
             resources: peer
                 .resources
                 .into_iter()

@@ -41,17 +41,16 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// `wanted` is what the API server says newest; what the agent holds can be read from the receiver.
+    /// `wanted` is what the API server says newest, `held` becomes what the agent holds.
     pub fn new(
         identity: Identity,
         channel: Channel,
         wanted: watch::Receiver<Wanted>,
-    ) -> (Self, watch::Receiver<v1::Credentials>) {
-        let held = watch::Sender::new(v1::Credentials::default());
-        let seen = held.subscribe();
+        held: watch::Sender<v1::Credentials>,
+    ) -> Self {
         let renewal = Self { identity, client: AgentClient::new(channel), wanted, held, leaf_epoch: 0 };
         renewal.show(String::new());
-        (renewal, seen)
+        renewal
     }
 
     pub async fn run(self, shutdown: Shutdown) {

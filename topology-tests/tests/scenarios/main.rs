@@ -16,5 +16,6 @@ mod partition;
 mod preference;
 mod real_manifests;
 mod restarts;
+mod rotation;
 mod store_clients;
 mod walking;

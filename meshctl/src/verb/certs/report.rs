@@ -10,7 +10,7 @@ use crate::table::{Cell, Table, Tone, paint};
 /// Whether a certificate can be used, and for how long by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
+pub(crate) enum State {
     Ok,
     /// It should have been renewed: a third of a leaf's life is left, or 90 days of a CA's.
     Due,
@@ -18,47 +18,47 @@ pub(super) enum State {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Row {
-    pub(super) holder: String,
-    pub(super) name: String,
-    pub(super) kind: &'static str,
+pub(crate) struct Row {
+    pub(crate) holder: String,
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
     /// Hash of the CA's key; of a leaf, that of the CA which signed it.
-    pub(super) ca: String,
-    pub(super) state: State,
-    pub(super) not_before: Option<Timestamp>,
-    pub(super) not_after: Option<Timestamp>,
-    pub(super) renewed_from: Option<Timestamp>,
+    pub(crate) ca: String,
+    pub(crate) state: State,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) not_after: Option<Timestamp>,
+    pub(crate) renewed_from: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Party {
-    pub(super) party: String,
-    pub(super) what: String,
+pub(crate) struct Party {
+    pub(crate) party: String,
+    pub(crate) what: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Rotation {
-    pub(super) stage: String,
-    pub(super) is_over: bool,
-    pub(super) old_ca: String,
-    pub(super) new_ca: String,
-    pub(super) started: Option<Timestamp>,
+pub(crate) struct Rotation {
+    pub(crate) stage: String,
+    pub(crate) is_over: bool,
+    pub(crate) old_ca: String,
+    pub(crate) new_ca: String,
+    pub(crate) started: Option<Timestamp>,
     /// When its stage was entered.
-    pub(super) since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// Who has not acknowledged the stage, and why.
-    pub(super) awaited: Vec<Party>,
+    pub(crate) awaited: Vec<Party>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Report {
-    pub(super) context: String,
-    pub(super) certificates: Vec<Row>,
-    pub(super) rotation: Option<Rotation>,
-    pub(super) leaves_awaited: Vec<Party>,
-    pub(super) silent: Vec<Party>,
-    pub(super) old_clients: Vec<String>,
+pub(crate) struct Report {
+    pub(crate) context: String,
+    pub(crate) certificates: Vec<Row>,
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) leaves_awaited: Vec<Party>,
+    pub(crate) silent: Vec<Party>,
+    pub(crate) old_clients: Vec<String>,
     /// What is not well; empty is what "well" means.
-    pub(super) problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// By the server's clock.
     now: Timestamp,
 }
@@ -87,7 +87,7 @@ impl From<v1::CaRotation> for Rotation {
 }
 
 impl Row {
-    pub(super) fn new(row: v1::Certificate, now: Timestamp) -> Self {
+    pub(crate) fn new(row: v1::Certificate, now: Timestamp) -> Self {
         let [not_before, not_after, renewed_from] =
             [row.not_before_unix_nanos, row.not_after_unix_nanos, row.renew_unix_nanos].map(age::timestamp);
         let ca_due = not_after.map(|end| end.saturating_sub(jiff::SignedDuration::from_hours(24 * CA_DUE_DAYS)));
@@ -105,7 +105,7 @@ impl Row {
 
 impl Report {
     /// `here` stands in for a server that does not tell its time.
-    pub(super) fn new(context: &str, found: v1::GetCertificatesResponse, here: Timestamp) -> Self {
+    pub(crate) fn new(context: &str, found: v1::GetCertificatesResponse, here: Timestamp) -> Self {
         let now = age::timestamp(found.now_unix_nanos).unwrap_or(here);
         let parties = |list: Vec<v1::MissingParty>| list.into_iter().map(Party::from).collect::<Vec<_>>();
         let mut report = Self {
@@ -167,12 +167,12 @@ fn end(row: &Row) -> String {
 }
 
 /// The first digits of a hash tell CAs apart.
-pub(super) fn short(hash: &str) -> &str {
+pub(crate) fn short(hash: &str) -> &str {
     let digits = hash.strip_prefix("sha256:").unwrap_or(hash);
     digits.get(..12).unwrap_or(digits)
 }
 
-pub(super) fn render(report: &Report, colour: bool) -> String {
+pub(crate) fn render(report: &Report, colour: bool) -> String {
     let (word, tone) = if report.problems.is_empty() { ("ok", Tone::Good) } else { ("not well", Tone::Warn) };
     let mut out = format!("{}  {}\n", report.context, paint(word, tone, colour));
     let mut table = Table::new(["HOLDER", "NAME", "KIND", "CA", "STATE", "EXPIRES"]).indent(2);

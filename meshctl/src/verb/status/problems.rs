@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::report::{Agent, ClusterReport};
 use crate::age;
+use crate::verb::certs::report::State;
 use crate::verb::peers::Peer;
 
 /// One thing that is not well.
@@ -23,6 +24,19 @@ pub(super) fn of(report: &ClusterReport, now: Timestamp) -> Vec<Problem> {
     for error in &report.source.errors {
         found.push(problem(&error.object, format!("left out: {}", error.error)));
     }
+    if let Some(first) = report.first_to_expire.as_ref().filter(|first| first.state != State::Ok) {
+        let word = if first.state == State::Expired { "expired" } else { "expires" };
+        let end = first.not_after.map_or_else(|| "at an unknown time".to_owned(), |end| format!("at {end}"));
+        let text = format!("{} of {} {word} {end}: see `meshctl certs status`", first.name, first.holder);
+        found.push(problem("certificates", text));
+    }
+    if let Some(rotation) = report.rotation.as_ref().filter(|rotation| !rotation.is_over) {
+        let since = age::since(now, rotation.since);
+        let waits: Vec<_> = rotation.awaited.iter().map(|one| one.party.as_str()).collect();
+        let waits = if waits.is_empty() { String::new() } else { format!(", waiting for {}", waits.join(", ")) };
+        let text = format!("a rotation of the CA is at stage {} for {since}{waits}", rotation.stage);
+        found.push(problem("certificates", text));
+    }
     for peer in &report.peers {
         of_peer(peer, now, &mut found);
     }
@@ -37,6 +51,9 @@ fn of_peer(peer: &Peer, now: Timestamp, found: &mut Vec<Problem>) {
     if !peer.is_live() {
         let reason = if peer.reason.is_empty() { String::new() } else { format!(": {}", peer.reason) };
         found.push(problem(&object, format!("{} for {}{reason}", peer.state, age::since(now, peer.since))));
+    }
+    if !peer.trust_refused.is_empty() {
+        found.push(problem(&object, format!("its CAs stay as they were: {}", peer.trust_refused)));
     }
     for r in peer.resources.iter().filter(|r| r.rejected > 0) {
         let text = format!("{} keys of {} were rejected, the last: {}", r.rejected, r.kind, r.last_rejection);
