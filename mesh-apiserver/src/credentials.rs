@@ -91,7 +91,7 @@ impl Credentials {
             changing: Mutex::new(()),
         };
         // A folder that gets a second CA must not make a restart trust more than the cluster's record says.
-        credentials.trust_all(bundle, credentials.ca.get().hash())?;
+        credentials.trust_all(&bundle, credentials.ca.get().hash())?;
         credentials.keep_admin()?;
         Ok(credentials)
     }
@@ -136,16 +136,15 @@ impl Credentials {
     /// leaves are of another CA than before. Repeating it changes nothing, and after a failure goes on where it was.
     pub fn follow(&self, record: Option<&Rotation>, connections: &Connections) -> Result<bool, Error> {
         let _changing = self.changing.lock();
-        let (wanted, bundle) = match record {
-            Some(record) => (record.wanted(), record.bundle()?),
-            None => {
-                let current = self.folder.read()?.current;
-                (Wanted { trusts: [current.hash()].into(), issuer: current.hash() }, current.bundle())
-            }
+        let (wanted, bundle) = if let Some(record) = record {
+            (record.wanted(), record.bundle()?)
+        } else {
+            let current = self.folder.read()?.current;
+            (Wanted { trusts: [current.hash()].into(), issuer: current.hash() }, current.bundle())
         };
         let known = self.authorities.own_bundle();
         // Everything that was trusted stays so until this replica's own leaves are those that all others trust.
-        self.trust_all(known.merge(&bundle)?, self.ca.get().hash())?;
+        self.trust_all(&known.merge(&bundle)?, self.ca.get().hash())?;
         let is_other_issuer = self.ca.get().hash() != wanted.issuer;
         if is_other_issuer {
             let ca = self.folder.read()?.of(&wanted.issuer);
@@ -153,7 +152,7 @@ impl Credentials {
             self.ca.replace(ca.ok_or_else(no_key)?);
             self.reissue(true, true)?;
         }
-        self.trust_all(bundle, wanted.issuer)?;
+        self.trust_all(&bundle, wanted.issuer)?;
         self.keep_admin()?;
         let cut = connections.cut_untrusted(&self.authorities);
         if cut > 0 {
@@ -169,7 +168,7 @@ impl Credentials {
         Ok(is_other_issuer)
     }
 
-    fn trust_all(&self, bundle: TrustBundle, issuer: CaHash) -> Result<(), Error> {
+    fn trust_all(&self, bundle: &TrustBundle, issuer: CaHash) -> Result<(), Error> {
         Remembered { bundle: bundle.clone(), issuer }.save(&self.state_dir)?;
         self.authorities.set_own(bundle.clone())?;
         self.trust.replace(bundle.clone()).map_err(certs::client::Error::from)?;

@@ -107,6 +107,8 @@ mod tests {
             (KeyRange::prefix("cilium/synced/west/"), true, false),
             (KeyRange::prefix("isthmus/v1/export/"), false, true),
             (KeyRange::single("isthmus/v1/export/clock"), false, true),
+            (KeyRange::prefix("isthmus/v1/export/trusts/"), false, true),
+            (KeyRange::prefix("isthmus/v1/rotation/"), false, false),
             (KeyRange::prefix("isthmus/v1/"), false, false),
             (KeyRange::single("isthmus/v1/cluster"), false, false),
             (KeyRange::prefix("isthmus/v1/tokens/"), false, false),

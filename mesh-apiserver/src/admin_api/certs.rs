@@ -84,6 +84,11 @@ impl AdminApi {
         if let Some(record) = known.value.as_ref().filter(|record| !record.stage.is_over()) {
             return Err(refusal(&Refusal::Running { stage: record.stage }));
         }
+        let problem = self.parties.following.problem();
+        if !problem.is_empty() {
+            let text = format!("this replica has not followed the last rotation to its end: {problem}");
+            return Err(Status::failed_precondition(text));
+        }
         let credentials = &self.parties.credentials;
         let made = credentials.folder.make_next();
         let next = made.map_err(|error| Status::failed_precondition(ErrorChain(&error).to_string()))?;

@@ -192,11 +192,15 @@ impl Census {
 fn agent_report(agent: &v1::AgentStatus) -> Report {
     let party = Party::Agent(agent.node.clone());
     if !agent.connected {
-        let why = "is not connected: it follows when it is back, or is waited for no more when its Node is deleted";
-        return Report::silent(party, why);
+        let since = since(agent.since_unix_nanos);
+        let why = "it follows when it is back, or is waited for no more when its Node is deleted";
+        return Report::silent(party, format!("is not connected{since}: {why}"));
     }
     match agent.report.as_ref().and_then(|report| report.credentials.as_ref()) {
-        None => Report::silent(party, "has not said yet what it holds: its version may be older than this server's"),
+        None => Report::silent(
+            party,
+            "has not said yet what it holds: it has just connected, or its version is older than this server's",
+        ),
         Some(held) => Report {
             party,
             held: Some(Held {
@@ -211,10 +215,10 @@ fn agent_report(agent: &v1::AgentStatus) -> Report {
 
 fn peer_report(peer: &Snapshot) -> Report {
     let party = Party::Peer(peer.peer.declaration.name.to_string());
-    let (state, reason) = (peer.standing.state, &peer.standing.reason);
     match &peer.trusts_us {
         _ if peer.signs.phase != federation::state::Phase::Following => {
-            Report::silent(party, format!("cannot be asked now: its session is {state} ({reason})"))
+            let (state, since) = (peer.standing.state, since(peer.standing.since_unix_nanos));
+            Report::silent(party, format!("cannot be asked now, it is {state}{since}: {}", peer.reason))
         }
         None => Report::silent(
             party,
@@ -223,6 +227,14 @@ fn peer_report(peer: &Snapshot) -> Report {
         Some(trusts) => {
             Report { party, held: Some(Held { trusts: trusts.clone(), ..Held::default() }), note: String::new() }
         }
+    }
+}
+
+/// " since" a time, where it is known.
+fn since(unix_nanos: u64) -> String {
+    match jiff::Timestamp::from_nanosecond(unix_nanos.into()) {
+        Ok(time) if unix_nanos > 0 => format!(" since {time:.0}"),
+        _ => String::new(),
     }
 }
 

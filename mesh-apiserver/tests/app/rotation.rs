@@ -2,6 +2,7 @@
 //! killed at each stage.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{
@@ -56,8 +57,8 @@ pub(super) async fn until_stage(server: &Server, stage: &str) -> v1::CaRotation 
 
 /// An agent's part of a rotation, as `node-agent` does it: reports what it holds, and renews when it holds something else.
 pub(super) struct Agent {
-    pub(super) trust: std::sync::Arc<LiveBundle>,
-    pub(super) leaf: std::sync::Arc<LiveLeaf>,
+    pub(super) trust: Arc<LiveBundle>,
+    pub(super) leaf: Arc<LiveLeaf>,
     task: JoinHandle<()>,
 }
 
@@ -81,9 +82,9 @@ impl Agent {
     async fn start_with(server: &Server, name: &str, addresses: Vec<String>, renews: bool) -> Self {
         let trust = LiveBundle::new(server.bundle()).unwrap();
         let leaf = LiveLeaf::new(server.enroll(name).await);
-        let tls = ClientTls::new(&Trust::Live(trust.clone()), Some(&leaf), "localhost").unwrap();
+        let tls = ClientTls::new(&Trust::Live(Arc::clone(&trust)), Some(&leaf), "localhost").unwrap();
         let client = AgentClient::new(channel(&addresses, &tls, &ChannelOptions::default()));
-        let (held, node) = ((trust.clone(), leaf.clone()), name.to_owned());
+        let (held, node) = ((Arc::clone(&trust), Arc::clone(&leaf)), name.to_owned());
         #[expect(clippy::disallowed_methods, reason = "the agent of a test, ended by its guard")]
         let task = tokio::spawn(async move { live(client, held, &node, renews).await });
         Self { trust, leaf, task }
@@ -92,7 +93,7 @@ impl Agent {
 
 async fn live(
     mut client: AgentClient<tonic::transport::Channel>,
-    (trust, leaf): (std::sync::Arc<LiveBundle>, std::sync::Arc<LiveLeaf>),
+    (trust, leaf): (Arc<LiveBundle>, Arc<LiveLeaf>),
     node: &str,
     renews: bool,
 ) {

@@ -118,7 +118,7 @@ fn a_rotation_is_shown_stage_by_stage_and_one_that_waits_is_left_and_taken_back(
     assert_eq!(again.code, 65, "{}", again.stderr);
     let status = mesh.run(&["certs", "status"]);
     assert_eq!(status.code, 2);
-    assert!(status.stdout.contains("rotation waits for peer cluster-b cannot be asked now"), "{}", status.stdout);
+    assert!(status.stdout.contains("rotation waits: peer cluster-b cannot be asked now"), "{}", status.stdout);
     let aborted = mesh.run(&["certs", "rotate", "--ca", "--abort"]);
     assert_eq!(aborted.code, 0, "{}", aborted.stderr);
     assert!(aborted.stdout.contains("CA aaaaaaaaaaaa stays in use"), "{}", aborted.stdout);

@@ -1,6 +1,5 @@
 //! Three replicas with one CA folder.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinSet;

@@ -154,7 +154,7 @@ impl Report {
                 "a rotation of the CA is unfinished: begun {started} ago, at stage {} for {since}",
                 rotation.stage
             ));
-            found.extend(rotation.awaited.iter().map(|one| format!("rotation waits for {} {}", one.party, one.what)));
+            found.extend(rotation.awaited.iter().map(|one| format!("rotation waits: {} {}", one.party, one.what)));
         }
         found.extend(self.leaves_awaited.iter().map(|one| format!("renewal: {} {}", one.party, one.what)));
         found.extend(self.silent.iter().map(|one| format!("{} {}", one.party, one.what)));
@@ -192,17 +192,16 @@ pub(crate) fn render(report: &Report, colour: bool) -> String {
         ]);
     }
     out.push_str(&table.render(colour));
-    if let Some(rotation) = &report.rotation {
+    let rotation = report.rotation.iter().map(|rotation| {
         let (old, new) = (short(&rotation.old_ca), short(&rotation.new_ca));
         let since = age::since(report.now, rotation.since);
-        out.push_str(&format!("  rotation  {} for {since}, CA {old} -> {new}\n", rotation.stage));
-    }
-    for client in &report.old_clients {
-        out.push_str(&format!("  client    {client} is connected by a leaf of the CA that goes: give it a new one\n"));
-    }
-    for problem in &report.problems {
-        out.push_str(&format!("  ! {problem}\n"));
-    }
+        format!("  rotation  {} for {since}, CA {old} -> {new}\n", rotation.stage)
+    });
+    let clients = report.old_clients.iter();
+    let clients = clients
+        .map(|client| format!("  client    {client} is connected by a leaf of the CA that goes: give it a new one\n"));
+    let problems = report.problems.iter().map(|problem| format!("  ! {problem}\n"));
+    out.extend(rotation.chain(clients).chain(problems));
     out
 }
 
@@ -269,7 +268,7 @@ mod tests {
             "east  not well\n  HOLDER  NAME  KIND  CA  STATE  EXPIRES\n  \
              rotation  distribute for 1m00s, CA aaaaaaaaaaaa -> bbbbbbbbbbbb\n  \
              ! a rotation of the CA is unfinished: begun 16m40s ago, at stage distribute for 1m00s\n  \
-             ! rotation waits for peer west does not trust the new CA yet\n"
+             ! rotation waits: peer west does not trust the new CA yet\n"
         );
         assert!(report(Vec::new(), Some(rotation(true))).problems.is_empty());
     }

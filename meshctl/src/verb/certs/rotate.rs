@@ -71,10 +71,9 @@ async fn leaves(run: &Run, context: &Context, name: &str, wait: Duration) -> Res
     let awaited = awaited.into_iter().map(Party::from).collect();
     let renewed = Renewed { context: context.name.clone(), names, awaited };
     run.output.data(&renewed, |renewed, _| {
-        let mut text = format!("{}: asked for {}\n", renewed.context, renewed.names.join(", "));
-        for Party { party, what } in &renewed.awaited {
-            text.push_str(&format!("  ! {party} {what}\n"));
-        }
+        let word = if renewed.awaited.is_empty() { "renewed" } else { "asked for" };
+        let mut text = format!("{}: {word} {}\n", renewed.context, renewed.names.join(", "));
+        text.extend(renewed.awaited.iter().map(|Party { party, what }| format!("  ! {party} {what}\n")));
         text
     })?;
     let is_done = renewed.awaited.is_empty() || wait.is_zero();
@@ -145,7 +144,7 @@ async fn certificates(run: &Run, context: &Context) -> Result<v1::GetCertificate
 
 fn progress(rotation: &Rotation) -> String {
     let waits: Vec<_> = rotation.awaited.iter().map(|one| format!("{} {}", one.party, one.what)).collect();
-    let waits = if waits.is_empty() { String::new() } else { format!(": waiting for {}", waits.join("; ")) };
+    let waits = if waits.is_empty() { String::new() } else { format!(", waiting: {}", waits.join("; ")) };
     format!("{}{waits}", rotation.stage)
 }
 
@@ -165,8 +164,6 @@ fn text(rotated: &Rotated) -> String {
         "aborted" => format!("{context}: CA {old} stays in use, {new} is trusted no more\n"),
         stage => format!("{context}: at stage {stage}, CA {old} -> {new}; it goes on by itself\n"),
     };
-    for Party { party, what } in &rotation.awaited {
-        text.push_str(&format!("  ! waits for {party} {what}\n"));
-    }
+    text.extend(rotation.awaited.iter().map(|Party { party, what }| format!("  ! waits: {party} {what}\n")));
     text
 }
