@@ -9,15 +9,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mesh_types::ClusterName;
 use parking_lot::Mutex;
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, Error as TlsError};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::bundle::TrustBundle;
+use crate::bundle::{TrustBundle, Verifiers};
 use crate::ca_hash::CaHash;
 use crate::principal::{Authority, Principal, PrincipalError, Role};
-use crate::provider::provider;
 use crate::x509::{self, Facts};
 
 /// All CAs by which callers are verified.
@@ -52,7 +49,14 @@ enum Sharing {
 struct CaVerifier {
     sharing: Sharing,
     bundle: TrustBundle,
-    verifier: Arc<dyn ClientCertVerifier>,
+    verifiers: Verifiers,
+}
+
+/// Who a client is, and the one CA that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verified {
+    pub(crate) principal: Principal,
+    pub(crate) ca: CaHash,
 }
 
 /// Why a bundle cannot become an authority.
@@ -86,16 +90,19 @@ impl Authorities {
         self.current.load().own.bundle.clone()
     }
 
-    /// Replaces the own CAs, as a rotation does.
-    pub fn set_own(&self, bundle: TrustBundle) -> Result<(), Error> {
+    /// Replaces the own CAs, as a rotation does, from the next handshake on. `false`: they were these already.
+    pub fn set_own(&self, bundle: TrustBundle) -> Result<bool, Error> {
         let _writing = self.writing.lock();
         let mut set = Set::clone(&self.current.load());
+        if set.own.bundle == bundle {
+            return Ok(false);
+        }
         for (name, peer) in &set.peers {
             told_apart("this cluster", &bundle, name.as_str(), &peer.bundle)?;
         }
         set.own = CaVerifier::new(bundle, Sharing::Never, "this cluster")?;
         self.current.store(Arc::new(set));
-        Ok(())
+        Ok(true)
     }
 
     /// Lets the CAs of `bundle` vouch for `peer`, from the next handshake on. `false`: it was so already.
@@ -155,19 +162,33 @@ impl Authorities {
         self.current.load().peers.get(peer).map(|known| known.bundle.clone())
     }
 
-    /// The principal is one of the own cluster, of a peer that is still trusted, or a user that is still one.
-    pub(crate) fn trusts(&self, principal: &Principal) -> bool {
-        match principal.role() {
-            Role::Remote(peer) => self.current.load().peers.contains_key(peer),
+    /// The principal is one of the own cluster, of a peer that is still trusted, or a user that is still one; and the CA
+    /// that vouched for it still may.
+    pub fn trusts(&self, principal: &Principal, ca: &CaHash) -> bool {
+        let set = self.current.load();
+        let vouches = |peer: &ClusterName| set.peers.get(peer).is_some_and(|known| known.bundle.contains(ca));
+        let is_vouched_for = match &principal.authority {
+            Authority::Own => set.own.bundle.contains(ca),
+            Authority::Peer(peer) => vouches(peer),
             // One that is no member any more must not come in as the others: all of them connect again.
-            Role::SharedRemote(peers) => peers.iter().all(|peer| self.current.load().peers.contains_key(peer)),
-            Role::User(name) => self.current.load().users.contains(name),
-            Role::Replica | Role::Admin | Role::Agent(_) | Role::Local => true,
-        }
+            Authority::Peers(peers) => peers.iter().all(vouches),
+        };
+        let is_known = match principal.role() {
+            Role::User(name) => set.users.contains(name),
+            Role::Remote(_) | Role::SharedRemote(_) | Role::Replica | Role::Admin | Role::Agent(_) | Role::Local => {
+                true
+            }
+        };
+        is_known && is_vouched_for
     }
 
     /// Verifies a client's chain (the leaf first) and applies the rule which CA may vouch for which name.
     pub fn principal_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Principal, PrincipalError> {
+        self.verify(chain, now).map(|verified| verified.principal)
+    }
+
+    /// The same, with the CA that vouched.
+    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Verified, PrincipalError> {
         let (leaf, intermediates) =
             chain.split_first().map_or((&[][..], &[][..]), |(leaf, rest)| (leaf.as_ref(), rest));
         let facts = x509::read(leaf)?;
@@ -176,14 +197,14 @@ impl Authorities {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let when = now.clamp(facts.not_before.as_second(), facts.not_after.as_second());
         let when = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(when).unwrap_or_default()));
-        let authority = self.verified_by(&CertificateDer::from(leaf), intermediates, &facts, when)?;
+        let (authority, ca) = self.verified_by(&CertificateDer::from(leaf), intermediates, &facts, when)?;
         if now > facts.not_after.as_second() {
             return Err(PrincipalError::Expired { name: facts.shown_name(), authority, at: facts.not_after });
         }
         if now < facts.not_before.as_second() {
             return Err(PrincipalError::NotYetValid { name: facts.shown_name(), authority, at: facts.not_before });
         }
-        match facts.common_names.as_slice() {
+        let principal = match facts.common_names.as_slice() {
             [name] => match Principal::admit(authority, name, &self.own) {
                 Err(PrincipalError::UnknownName { .. }) if self.current.load().users.contains(name) => {
                     Ok(Principal::user(name))
@@ -191,7 +212,8 @@ impl Authorities {
                 admitted => admitted,
             },
             names => Err(PrincipalError::CommonNames { subject: facts.subject, authority, count: names.len() }),
-        }
+        };
+        principal.map(|principal| Verified { principal, ca })
     }
 
     fn verified_by(
@@ -200,7 +222,7 @@ impl Authorities {
         intermediates: &[CertificateDer<'_>],
         facts: &Facts,
         when: UnixTime,
-    ) -> Result<Authority, PrincipalError> {
+    ) -> Result<(Authority, CaHash), PrincipalError> {
         let set = self.current.load();
         let authorities = || {
             let peers = set.peers.iter().map(|(name, verifier)| (Authority::Peer(name.clone()), verifier));
@@ -211,19 +233,19 @@ impl Authorities {
         // The direct issuer counts before any that is reached through certificates of the caller's choice: a peer could
         // sign the CA certificate of another one, and would then "verify" the other's leaves too.
         for through in [&[][..], intermediates] {
-            for (authority, ca) in authorities() {
-                match ca.verifier.verify_client_cert(leaf, through, when) {
-                    Ok(_) if ca.sharing == Sharing::Cilium => {
-                        let vouches = |other: &CaVerifier| {
-                            other.sharing == Sharing::Cilium
-                                && other.verifier.verify_client_cert(leaf, through, when).is_ok()
-                        };
-                        let clusters = set.peers.iter().filter(|(_, other)| vouches(other));
-                        return Ok(named(clusters.map(|(name, _)| name.clone()).collect(), facts));
+            for (authority, cas) in authorities() {
+                for (ca, verifier) in &cas.verifiers {
+                    match verifier.verify_client_cert(leaf, through, when) {
+                        Ok(_) if cas.sharing == Sharing::Cilium => {
+                            let vouches =
+                                |other: &CaVerifier| other.sharing == Sharing::Cilium && other.bundle.contains(ca);
+                            let clusters = set.peers.iter().filter(|(_, other)| vouches(other));
+                            return Ok((named(clusters.map(|(name, _)| name.clone()).collect(), facts), *ca));
+                        }
+                        Ok(_) => return Ok((authority, *ca)),
+                        Err(error) if is_other_issuer(&error) => {}
+                        Err(error) => refused = Some(error),
                     }
-                    Ok(_) => return Ok(authority),
-                    Err(error) if is_other_issuer(&error) => {}
-                    Err(error) => refused = Some(error),
                 }
             }
         }
@@ -256,10 +278,8 @@ fn told_apart(owner: &str, bundle: &TrustBundle, other: &str, other_bundle: &Tru
 
 impl CaVerifier {
     fn new(bundle: TrustBundle, sharing: Sharing, owner: &str) -> Result<Arc<Self>, Error> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.root_store()), provider())
-            .build()
-            .map_err(|source| Error::Verifier { owner: owner.to_owned(), source })?;
-        Ok(Arc::new(Self { sharing, bundle, verifier }))
+        let verifiers = bundle.verifiers().map_err(|source| Error::Verifier { owner: owner.to_owned(), source })?;
+        Ok(Arc::new(Self { sharing, bundle, verifiers }))
     }
 }
 

@@ -1,15 +1,22 @@
 //! The CA certificates by which one cluster is verified.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls_pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::ca_hash::CaHash;
-use crate::pem;
+use crate::leaf::Leaf;
+use crate::provider::provider;
 use crate::x509::{self, Malformed};
+use crate::{Validity, pem};
 
 /// The CAs of one cluster: one, or several while they are being rotated. Sorted, without duplicates, never empty.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,7 +29,18 @@ struct Ca {
     der: CertificateDer<'static>,
     subject: String,
     hash: CaHash,
-    not_after: Timestamp,
+    validity: Validity,
+}
+
+/// A verifier of clients for each CA of a bundle.
+pub(crate) type Verifiers = Vec<(CaHash, Arc<dyn ClientCertVerifier>)>;
+
+/// One CA of a bundle, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFacts {
+    pub subject: String,
+    pub hash: CaHash,
+    pub validity: Validity,
 }
 
 /// Why a text is not a trust bundle.
@@ -74,7 +92,8 @@ impl TrustBundle {
             RootCertStore::empty()
                 .add(der.clone())
                 .map_err(|source| Error::Anchor { subject: facts.subject.clone(), source })?;
-            cas.push(Ca { der, subject: facts.subject, hash: facts.key_hash, not_after: facts.not_after });
+            let validity = Validity { not_before: facts.not_before, not_after: facts.not_after };
+            cas.push(Ca { der, subject: facts.subject, hash: facts.key_hash, validity });
         }
         Self::from_cas(cas)
     }
@@ -103,6 +122,42 @@ impl TrustBundle {
         self.cas.iter().map(|ca| ca.hash).collect()
     }
 
+    /// The same without an order, for comparisons.
+    pub fn hash_set(&self) -> BTreeSet<CaHash> {
+        self.cas.iter().map(|ca| ca.hash).collect()
+    }
+
+    pub fn facts(&self) -> Vec<CaFacts> {
+        let facts = |ca: &Ca| CaFacts { subject: ca.subject.clone(), hash: ca.hash, validity: ca.validity };
+        self.cas.iter().map(facts).collect()
+    }
+
+    /// Without the CA of this key. `None` where nothing would be left.
+    pub fn without(&self, hash: &CaHash) -> Option<Self> {
+        let cas: Vec<Ca> = self.cas.iter().filter(|ca| ca.hash != *hash).cloned().collect();
+        (!cas.is_empty()).then_some(Self { cas })
+    }
+
+    /// The CA of this bundle that signed a leaf, whether or not either is valid now.
+    pub fn issuer_of(&self, leaf: &Leaf) -> Option<CaHash> {
+        let end = leaf.chain().first()?;
+        let when = u64::try_from(leaf.validity().not_before.as_second()).unwrap_or_default();
+        let when = UnixTime::since_unix_epoch(Duration::from_secs(when));
+        let verifiers = self.verifiers().ok()?;
+        verifiers.into_iter().find(|(_, ca)| ca.verify_client_cert(end, &[], when).is_ok()).map(|(hash, _)| hash)
+    }
+
+    /// Each CA verifies alone, so that one knows which of them vouched.
+    pub(crate) fn verifiers(&self) -> Result<Verifiers, VerifierBuilderError> {
+        let verifier = |ca: &Ca| {
+            let mut store = RootCertStore::empty();
+            store.add(ca.der.clone()).expect("was added to a store when the bundle was made");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider()).build()?;
+            Ok((ca.hash, verifier))
+        };
+        self.cas.iter().map(verifier).collect()
+    }
+
     pub fn contains(&self, hash: &CaHash) -> bool {
         self.cas.iter().any(|ca| ca.hash == *hash)
     }
@@ -114,7 +169,7 @@ impl TrustBundle {
 
     /// When the first of the CAs expires.
     pub fn expires_at(&self) -> Timestamp {
-        self.cas.iter().map(|ca| ca.not_after).min().unwrap_or(Timestamp::MIN)
+        self.cas.iter().map(|ca| ca.validity.not_after).min().unwrap_or(Timestamp::MIN)
     }
 
     pub fn len(&self) -> usize {

@@ -15,9 +15,11 @@ use crate::server::ALPN_H2;
 
 pub mod channel;
 pub mod failure;
+pub mod live;
 mod pinned;
 pub mod reach;
 
+use live::LiveBundle;
 use pinned::PinnedVerifier;
 
 /// By what a server is verified.
@@ -25,6 +27,8 @@ use pinned::PinnedVerifier;
 pub enum Trust {
     /// The CAs of its cluster.
     Bundle(TrustBundle),
+    /// The same, replaceable while the client is in use.
+    Live(Arc<LiveBundle>),
     /// The hash of its cluster's CA, which a join token carries; the server sends the CA itself.
     Pinned(CaHash),
 }
@@ -51,6 +55,7 @@ impl ClientTls {
             Trust::Bundle(bundle) => {
                 WebPkiServerVerifier::builder_with_provider(Arc::new(bundle.root_store()), provider()).build()?
             }
+            Trust::Live(bundle) => Arc::clone(bundle) as Arc<_>,
             Trust::Pinned(hash) => Arc::new(PinnedVerifier::new(*hash)),
         };
         let builder = ClientConfig::builder_with_provider(provider())

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tonic::Extensions;
 
+use crate::authorities::Verified;
 use crate::metrics::TlsMetrics;
 use crate::principal::{Principal, PrincipalError};
 use crate::server::ServerTls;
@@ -167,20 +168,21 @@ impl Shared {
                 return None;
             }
         };
-        let principal = verdict.get().and_then(|verdict| verdict.as_ref().ok()).cloned();
+        let verified = verdict.get().and_then(|verdict| verdict.as_ref().ok()).cloned();
+        let (principal, ca) = verified.map(|verified| (verified.principal, verified.ca)).unzip();
         metrics.count(listener, if principal.is_some() { "accepted" } else { "anonymous" });
         tracing::debug!(listener, %peer, principal = principal.as_ref().map(tracing::field::display), "connected");
         let local = stream.get_ref().0.local_addr().ok();
-        let entry = connections.register(listener, peer, principal.clone());
-        // A peer or user removed between its verification and the line above would otherwise stay.
-        if principal.as_ref().is_some_and(|principal| !self.tls.authorities.trusts(principal)) {
+        let entry = connections.register(listener, peer, principal.clone(), ca);
+        // A peer, user or CA removed between its verification and the line above would otherwise stay.
+        if principal.as_ref().zip(ca).is_some_and(|(principal, ca)| !self.tls.authorities.trusts(principal, &ca)) {
             return None;
         }
         let info = ConnectInfo { principal, peer, local, listener };
         Some(TlsConnection::new(stream, info, entry, metrics.opened(listener)))
     }
 
-    fn refused(&self, peer: SocketAddr, verdict: Option<&Result<Principal, PrincipalError>>, error: &io::Error) {
+    fn refused(&self, peer: SocketAddr, verdict: Option<&Result<Verified, PrincipalError>>, error: &io::Error) {
         let Options { listener, metrics, .. } = &self.options;
         if let Some(Err(refusal)) = verdict {
             metrics.count(listener, refusal.reason());

@@ -95,6 +95,10 @@ impl Leaf {
         Ok(file::write_atomic(certificate, self.certificate_pem().as_bytes(), root_ca::CERTIFICATE_MODE)?)
     }
 
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
     pub fn common_name(&self) -> &str {
         &self.common_name
     }

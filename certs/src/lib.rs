@@ -15,6 +15,7 @@
 //! Must never decide what a principal may do: roles and rights are the servers' business.
 
 mod ca_hash;
+mod issuer;
 mod pem;
 mod x509;
 
@@ -23,6 +24,7 @@ mod testing;
 
 pub mod authorities;
 pub mod bundle;
+pub mod ca_folder;
 pub mod client;
 pub mod csr;
 pub mod incoming;
@@ -31,6 +33,7 @@ pub mod metrics;
 pub mod principal;
 pub mod provider;
 pub mod root_ca;
+pub mod rotation;
 pub mod secret;
 pub mod server;
 pub mod token;
@@ -38,11 +41,14 @@ pub mod validity;
 
 pub use authorities::Authorities;
 pub use bundle::TrustBundle;
+pub use ca_folder::{CaFolder, Cas};
 pub use ca_hash::{CaHash, ParseCaHashError};
 pub use client::channel::{ChannelOptions, channel};
+pub use client::live::LiveBundle;
 pub use client::{ClientTls, Trust};
 pub use csr::PendingLeaf;
 pub use incoming::{ConnectInfo, Connections, OpenConnection, TlsIncoming, principal};
+pub use issuer::LiveCa;
 pub use leaf::{Leaf, LiveLeaf};
 pub use metrics::TlsMetrics;
 pub use principal::{Authority, Principal, PrincipalError, Role};

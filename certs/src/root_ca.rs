@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use uuid::Uuid;
 
 use crate::bundle::{self, TrustBundle};
+use crate::ca_hash::CaHash;
 use crate::leaf;
 use crate::secret::{self, SecretKey, SigningPair};
 use crate::validity::{self, Validity};
@@ -23,8 +24,8 @@ mod issue;
 
 pub use issue::ServerNames;
 
-const CERTIFICATE_FILE: &str = "ca.crt";
-const KEY_FILE: &str = "ca.key";
+pub(crate) const CERTIFICATE_FILE: &str = "ca.crt";
+pub(crate) const KEY_FILE: &str = "ca.key";
 pub(crate) const CERTIFICATE_MODE: u32 = 0o644;
 
 /// A cluster's CA with its key.
@@ -33,6 +34,7 @@ pub struct RootCa {
     uuid: Uuid,
     pub(crate) certificate: CertificateDer<'static>,
     not_after: Timestamp,
+    hash: CaHash,
     bundle: TrustBundle,
     pub(crate) issuer: Issuer<'static, SigningPair>,
 }
@@ -102,7 +104,15 @@ impl RootCa {
 
     /// A new CA with a new uuid, in memory only.
     pub fn generate(cluster: &ClusterName) -> Result<Self, Error> {
-        let uuid = Uuid::new_v4();
+        Self::generate_for(cluster, Uuid::new_v4())
+    }
+
+    /// A CA with another key for the same cluster: what a rotation goes over to. In memory only.
+    pub fn successor(&self) -> Result<Self, Error> {
+        Self::generate_for(&self.cluster, self.uuid)
+    }
+
+    fn generate_for(cluster: &ClusterName, uuid: Uuid) -> Result<Self, Error> {
         let name = common_name(cluster);
         let sign = |source| Error::Sign { name: name.clone(), source };
         let mut params = CertificateParams::default();
@@ -158,11 +168,12 @@ impl RootCa {
             return Err(Error::Expired { path: path(), at: facts.not_after });
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, pair).map_err(|source| Error::Sign { name, source })?;
-        Ok(Self { cluster: cluster.clone(), uuid, certificate, not_after: facts.not_after, bundle, issuer })
+        let (not_after, hash) = (facts.not_after, facts.key_hash);
+        Ok(Self { cluster: cluster.clone(), uuid, certificate, not_after, hash, bundle, issuer })
     }
 
     /// Both files appear together: they are made in a directory beside, which is then renamed.
-    fn save_new(&self, dir: &Path) -> Result<(), Error> {
+    pub(crate) fn save_new(&self, dir: &Path) -> Result<(), Error> {
         let io = |step, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { step, path, source }
@@ -187,6 +198,11 @@ impl RootCa {
     /// The cluster's uuid, which is its SPIFFE trust domain: made with the CA and written in it.
     pub fn uuid(&self) -> Uuid {
         self.uuid
+    }
+
+    /// Names the CA: its key's hash.
+    pub fn hash(&self) -> CaHash {
+        self.hash
     }
 
     /// The CA certificate as others trust it.

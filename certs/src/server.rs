@@ -9,9 +9,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::authorities::Authorities;
+use crate::authorities::{Authorities, Verified};
 use crate::leaf::LiveLeaf;
-use crate::principal::{Principal, PrincipalError};
+use crate::principal::PrincipalError;
 use crate::provider::{VERSIONS, provider};
 
 pub(crate) const ALPN_H2: &[u8] = b"h2";
@@ -37,10 +37,10 @@ pub struct ServerTls {
 
 /// What the verifier of one connection found; nothing when the client showed no certificate.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Verdict(Arc<OnceLock<Result<Principal, PrincipalError>>>);
+pub(crate) struct Verdict(Arc<OnceLock<Result<Verified, PrincipalError>>>);
 
 impl Verdict {
-    pub(crate) fn get(&self) -> Option<&Result<Principal, PrincipalError>> {
+    pub(crate) fn get(&self) -> Option<&Result<Verified, PrincipalError>> {
         self.0.get()
     }
 }
@@ -104,7 +104,7 @@ impl ClientCertVerifier for ConnectionVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
         let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).cloned().collect();
-        let verdict = self.verdict.0.get_or_init(|| self.authorities.principal_of(&chain, now));
+        let verdict = self.verdict.0.get_or_init(|| self.authorities.verify(&chain, now));
         match verdict {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(error) => Err(TlsError::InvalidCertificate(error.certificate_error())),

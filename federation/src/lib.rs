@@ -22,6 +22,7 @@ pub mod peer;
 pub mod service;
 pub mod session;
 pub mod state;
+pub mod trust;
 
 pub use health::{Health, Loss};
 pub use metrics::Metrics;

@@ -70,6 +70,10 @@ impl Mirror {
         Ok(Self { store, peer, record })
     }
 
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     pub fn record(&self) -> &MirrorRecord {
         &self.record
     }

@@ -1,7 +1,8 @@
 //! Joined clusters as the store keeps them: what each declared, and since when it is a member.
 //!
 //! Owns the records under `isthmus/v1/peers/` and the own cluster's at `isthmus/v1/cluster`. A declaration is what the
-//! other side said when it joined; nothing that a peer sends later changes it.
+//! other side said when it joined; of what a peer sends later only its trust bundle changes it, by the rules of
+//! [`crate::trust`].
 
 use std::time::Duration;
 
@@ -120,6 +121,13 @@ impl PeerRecord {
     pub fn server_name(&self, n: usize) -> String {
         let of_cilium = self.cilium.as_ref().and_then(|access| access.endpoints.get(n));
         of_cilium.map_or_else(|| self.declaration.server_name(), |endpoint| endpoint.server_name.clone())
+    }
+
+    /// The same but for the CAs that are trusted for it.
+    pub fn differs_in_trust_alone(&self, other: &Self) -> bool {
+        let mut same_trust = self.clone();
+        same_trust.declaration.trust_bundle_pem.clone_from(&other.declaration.trust_bundle_pem);
+        self != other && same_trust == *other
     }
 
     pub fn heartbeat_interval(&self) -> Duration {

@@ -37,6 +37,8 @@ const LOST_TOGETHER: &str = "all clusters were lost at the same moment: the faul
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 pub struct Options {
+    /// The own cluster.
+    pub cluster: ClusterName,
     pub store: Arc<dyn Store>,
     /// The own cluster's leaf `remote-<own>`.
     pub leaf: Arc<LiveLeaf>,
@@ -86,19 +88,21 @@ enum Figures {
 struct Running {
     peer: PeerRecord,
     judge: Judge,
+    trust: watch::Sender<String>,
+    board: Board,
     tasks: TaskSet,
 }
 
 impl Service {
     pub fn new(options: Options) -> (Self, Handle) {
-        let Options { store, leaf, liveness, metrics, outlook } = options;
+        let Options { cluster, store, leaf, liveness, metrics, outlook } = options;
         let (states, seen) = watch::channel(States::default());
         let boards = Boards::default();
         let own_fault = OwnFault::default();
         let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), Arc::clone(&own_fault), seen);
         let (rules, imports) = watch::channel(None);
         let writing = Arc::new(Semaphore::new(WRITING_LISTINGS));
-        let shared = Shared { store, leaf, liveness, metrics, imports, writing };
+        let shared = Shared { own: cluster, store, leaf, liveness, metrics, imports, writing };
         let service = Self {
             shared,
             rules,
@@ -199,8 +203,15 @@ impl Service {
                 return;
             }
         };
-        if self.sessions.get(name).is_some_and(|running| running.peer == peer) {
-            return;
+        match self.sessions.get_mut(name) {
+            Some(running) if running.peer == peer => return,
+            // Its session goes on: what was connected by a CA that is still trusted stays connected.
+            Some(running) if running.peer.differs_in_trust_alone(&peer) => {
+                running.peer = peer.clone();
+                running.trust.send_replace(peer.declaration.trust_bundle_pem.clone());
+                return running.board.update(|known| known.peer = peer);
+            }
+            _ => {}
         }
         self.stop(name).await;
         let former = health::find(&*self.shared.store, name).await.unwrap_or_else(|error| {
@@ -213,15 +224,18 @@ impl Service {
         let board = Board::new(peer.clone(), former.as_ref(), Arc::clone(&self.nudge));
         self.boards.write().insert(name.clone(), board.clone());
         let (shared, record, stop) = (self.shared.clone(), peer.clone(), tasks.shutdown().clone());
+        let (trust, seen) = watch::channel(peer.declaration.trust_bundle_pem.clone());
+        let shown = board.clone();
         tasks.spawn_restarting(format!("session {name}"), Backoff::default(), move || {
-            let (shared, record, board, stop) = (shared.clone(), record.clone(), board.clone(), stop.clone());
+            let (shared, record, board, stop) = (shared.clone(), record.clone(), shown.clone(), stop.clone());
+            let trust = seen.clone();
             async move {
-                Box::pin(Session::open(record, shared, board).await?.run(stop)).await;
+                Box::pin(Session::open(record, trust, shared, board).await?.run(stop)).await;
                 Ok::<(), mirror::Error>(())
             }
         });
         tracing::info!(peer = %name, id = %peer.declaration.id, "session started");
-        self.sessions.insert(name.clone(), Running { peer, judge, tasks });
+        self.sessions.insert(name.clone(), Running { peer, judge, trust, board, tasks });
     }
 
     /// Ends the session; what it mirrored stays.

@@ -11,7 +11,8 @@ use certs::{Leaf, LiveLeaf, TrustBundle};
 use mesh_runtime::{Backoff, ErrorChain, Shutdown};
 use mesh_store::Store;
 use mesh_store::mvcc::KeyRange;
-use tokio::sync::Semaphore;
+use mesh_types::ClusterName;
+use tokio::sync::{Semaphore, watch};
 
 use crate::contract::validate::{Rejection, Rules};
 use crate::contract::{Resource, keys};
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::mirror::{self, Batch, Mirror, Watched};
 use crate::peer::{CiliumAccess, PeerRecord};
 use crate::state::Phase;
+use crate::trust;
 
 pub mod board;
 mod connection;
@@ -44,6 +46,7 @@ pub(crate) const WRITING_LISTINGS: usize = 8;
 /// What sessions share.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    pub(crate) own: ClusterName,
     pub(crate) store: Arc<dyn Store>,
     /// The own cluster's leaf `remote-<own>`, taken anew for each connection.
     pub(crate) leaf: Arc<LiveLeaf>,
@@ -55,7 +58,10 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct Session {
+    own: ClusterName,
     peer: PeerRecord,
+    /// The CAs that are trusted for the peer, PEM, as its record says; they may change while it is joined.
+    trust: watch::Receiver<String>,
     rules: Rules,
     imports: Imports,
     leaf: Arc<LiveLeaf>,
@@ -69,7 +75,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(peer: PeerRecord, shared: Shared, board: Board) -> Result<Self, mirror::Error> {
+    pub(crate) async fn open(
+        peer: PeerRecord,
+        trust: watch::Receiver<String>,
+        shared: Shared,
+        board: Board,
+    ) -> Result<Self, mirror::Error> {
         let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), peer.declaration.id).await?;
         let record = mirror.record();
         if record.is_resumable() {
@@ -77,9 +88,10 @@ impl Session {
             board.restored(record.newest_revision(), synced);
         }
         let rules = peer.declaration.rules();
-        let Shared { leaf, liveness, metrics, imports, writing, .. } = shared;
+        let Shared { own, leaf, liveness, metrics, imports, writing, .. } = shared;
         let imports = Imports::open(peer.declaration.name.clone(), imports).await;
-        Ok(Self { peer, rules, imports, leaf, liveness, metrics, writing, board, mirror, is_connected: false })
+        let is_connected = false;
+        Ok(Self { own, peer, trust, rules, imports, leaf, liveness, metrics, writing, board, mirror, is_connected })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.
@@ -89,7 +101,9 @@ impl Session {
         while !shutdown.is_requested() {
             let Some(error) = shutdown.unless_requested(Box::pin(self.connect(attempt))).await else { return };
             attempt += 1;
-            if let Error::Mirror(mirror::Error::PeerRemoved { .. }) = error {
+            if let Error::Mirror(mirror::Error::PeerRemoved { .. }) | Error::Trust(trust::Error::PeerRemoved { .. }) =
+                error
+            {
                 // The watch of peers stops this session in a moment.
                 return shutdown.requested().await;
             }
@@ -116,22 +130,22 @@ impl Session {
             return error.into();
         }
         let endpoints = self.peer.declaration.etcd_endpoints.len().max(1);
-        let trust = match self.trust() {
+        let (bundle, leaf) = match self.trust() {
             Ok(trust) => trust,
             Err(error) => return error,
         };
-        match link::Link::prepare(&self.peer, attempt % endpoints, (&trust.0, &trust.1)).await {
-            Ok(link) => connection::Connection::new(self, link).run().await,
+        match link::Link::prepare(&self.peer, attempt % endpoints, (&bundle, &leaf)).await {
+            Ok(link) => connection::Connection::new(self, link, bundle).run().await,
             Err(error) => error,
         }
     }
 
     /// By what the peer is verified, and as whom it is called.
-    fn trust(&self) -> Result<(TrustBundle, Leaf), Error> {
+    fn trust(&mut self) -> Result<(TrustBundle, Leaf), Error> {
         if let Some(access) = &self.peer.cilium {
             return Ok((access.bundle()?, access.leaf()?));
         }
-        let bundle = TrustBundle::from_pem(&self.peer.declaration.trust_bundle_pem).map_err(Error::TrustBundle)?;
+        let bundle = TrustBundle::from_pem(&self.trust.borrow_and_update()).map_err(Error::TrustBundle)?;
         Ok((bundle, self.leaf.get()))
     }
 

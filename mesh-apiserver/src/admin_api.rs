@@ -1,5 +1,6 @@
 //! What meshctl asks. One file for each group of calls; every refusal says what to do about it.
 
+mod certs;
 mod cilium;
 mod exchange;
 mod lists;
@@ -14,7 +15,7 @@ mod troubleshoot;
 
 use std::sync::Arc;
 
-use certs::{Authorities, Connections, LiveLeaf, RootCa};
+use ::certs::{Authorities, Connections, LiveLeaf};
 use futures::FutureExt;
 use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
@@ -27,9 +28,11 @@ use tonic::{Request, Response, Status};
 
 use crate::agent_api::Presence;
 use crate::callers::Asker;
+use crate::rotation::Parties;
 use crate::{callers, controller, own, view};
 
 pub use replicas::Others;
+pub(crate) use status::{agents_at, newest};
 
 /// Cheap to clone: one stands on the mesh port, one on the Unix socket.
 #[derive(Clone)]
@@ -39,14 +42,13 @@ pub struct AdminApi {
     pub encryption: Encryption,
     /// The number of this replica.
     pub replica: u64,
-    pub others: Others,
+    pub parties: Parties,
     pub store: Arc<dyn Store>,
     /// Where the store is, for people.
     pub backend: String,
     pub view: view::Handle,
     pub presence: Presence,
     pub controller: controller::Handle,
-    pub ca: Arc<RootCa>,
     /// What this cluster shows to others: `remote-<own>`.
     pub remote: Arc<LiveLeaf>,
     pub authorities: Arc<Authorities>,
@@ -253,5 +255,59 @@ impl Admin for AdminApi {
     ) -> Result<Response<v1::TroubleshootResponse>, Status> {
         self.admit(&request)?;
         self.walks(&request.into_inner().peer_name).await.map(Response::new)
+    }
+
+    async fn get_certificates(
+        &self,
+        request: Request<v1::GetCertificatesRequest>,
+    ) -> Result<Response<v1::GetCertificatesResponse>, Status> {
+        let asker = self.admit_replicas_too(&request)?;
+        let ask = |mut holder: AdminClient<Channel>| {
+            async move { holder.get_certificates(v1::GetCertificatesRequest {}).await }.boxed()
+        };
+        if let Some(answer) = self.holders_answer(asker, ask).await? {
+            return Ok(answer);
+        }
+        self.certificates().await.map(Response::new)
+    }
+
+    async fn get_held(&self, request: Request<v1::GetHeldRequest>) -> Result<Response<v1::GetHeldResponse>, Status> {
+        self.admit_replicas_too(&request)?;
+        Ok(Response::new(self.parties.held()))
+    }
+
+    async fn rotate_leaves(
+        &self,
+        request: Request<v1::RotateLeavesRequest>,
+    ) -> Result<Response<v1::RotateLeavesResponse>, Status> {
+        let asker = self.admit_replicas_too(&request)?;
+        let request = request.into_inner();
+        let wanted = request.clone();
+        let ask = move |mut holder: AdminClient<Channel>| {
+            let wanted = wanted.clone();
+            async move { holder.rotate_leaves(wanted).await }.boxed()
+        };
+        if let Some(answer) = self.holders_answer(asker, ask).await? {
+            return Ok(answer);
+        }
+        self.rotate_leaves_of(request.names).await.map(Response::new)
+    }
+
+    async fn rotate_ca(&self, request: Request<v1::RotateCaRequest>) -> Result<Response<v1::RotateCaResponse>, Status> {
+        let asker = self.admit_replicas_too(&request)?;
+        let ask =
+            |mut holder: AdminClient<Channel>| async move { holder.rotate_ca(v1::RotateCaRequest {}).await }.boxed();
+        if let Some(answer) = self.holders_answer(asker, ask).await? {
+            return Ok(answer);
+        }
+        self.begin_rotation().await.map(Response::new)
+    }
+
+    async fn abort_ca_rotation(
+        &self,
+        request: Request<v1::AbortCaRotationRequest>,
+    ) -> Result<Response<v1::AbortCaRotationResponse>, Status> {
+        self.admit(&request)?;
+        self.abort_rotation().await.map(Response::new)
     }
 }

@@ -1,7 +1,6 @@
 //! Wiring, in start order: credentials, store, own record, listeners, then the tasks. Stops in reverse: listeners first,
 //! the store last.
 
-mod credentials;
 mod failure;
 mod group;
 mod record;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use certs::{Authorities, Connections, TlsMetrics};
+use certs::{Connections, TlsMetrics};
 use federation::contract::ClusterConfig;
 use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
 use mesh_store::auth::Users;
@@ -23,7 +22,6 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tonic::Extensions;
 
-use self::credentials::Credentials;
 use self::servers::Servers;
 use self::store::Backend;
 use crate::admin_api::{AdminApi, Others};
@@ -31,10 +29,12 @@ use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, Presence};
 use crate::args::Config;
 use crate::controller::Controller;
+use crate::credentials::Credentials;
 use crate::index::Settings;
 use crate::metrics::Figures;
 use crate::quorum::Quorum;
 use crate::roles::Roles;
+use crate::rotation::{Follower, Following, Parties};
 use crate::trust::PeerTrust;
 use crate::users::UserRights;
 use crate::{controller, export, view};
@@ -76,19 +76,14 @@ impl App {
         let tasks = TaskSet::new(shutdown.clone());
 
         let credentials = Arc::new(Credentials::prepare(&config).context("cannot prepare CA and certificates")?);
-        let authorities = Authorities::new(config.cluster.clone(), credentials.ca.bundle())?;
+        let authorities = Arc::clone(&credentials.authorities);
         let connections = Connections::new();
         let tls_metrics = TlsMetrics::default();
         tls_metrics.register(&mut registry);
 
         let store_metrics = mesh_store::Metrics::register(&mut registry);
         let etcd_figures = mesh_store::etcd::Figures::register(&mut registry);
-        let servers = Servers {
-            leaf: Arc::clone(&credentials.server),
-            authorities: Arc::clone(&authorities),
-            connections: connections.clone(),
-            tls_metrics,
-        };
+        let servers = Servers { credentials: Arc::clone(&credentials), connections: connections.clone(), tls_metrics };
         let backend = Backend::open(&config, &servers, store_metrics.clone(), &shutdown).await?;
         let store = backend.store();
 
@@ -106,10 +101,26 @@ impl App {
             pods_follow_nodes: config.pod_cidrs.is_empty(),
             nodes_follow_nodes: config.node_cidrs.is_empty(),
             declaration,
+            trust: credentials.told(),
         };
-        let others =
-            Others::new(&config.cluster, &config.replicas.others(mesh.port()), &authorities, &credentials.server)?;
+        let others = Others::new(
+            &config.cluster,
+            &config.replicas.others(mesh.port()),
+            &credentials.trust,
+            &credentials.server,
+        )?;
         let presence = Presence::default();
+        let parties = Parties {
+            cluster: config.cluster.clone(),
+            replica: config.replicas.own,
+            store: Arc::clone(&store),
+            others,
+            presence: presence.clone(),
+            view: view.clone(),
+            credentials: Arc::clone(&credentials),
+            connections: connections.clone(),
+            following: Following::default(),
+        };
         let federation_metrics = federation::Metrics::default();
         federation_metrics.register(&mut registry);
         let plan = controller::Plan {
@@ -129,28 +140,32 @@ impl App {
                 withdraw_after: config.withdraw_after,
             },
             federation_metrics,
-            presence: presence.clone(),
-            others: others.clone(),
-            view: view.clone(),
+            parties: parties.clone(),
         };
         let holder = controller::Holder { replica: config.replicas.own, mesh_endpoints };
         let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);
 
         let (quorum, quorum_handle) = Quorum::new(Arc::clone(&store), readiness.clone(), connections.clone());
-        let figures = Figures { controller: controller_handle.clone(), view: view.clone(), presence: presence.clone() };
+        let figures = Figures {
+            controller: controller_handle.clone(),
+            view: view.clone(),
+            presence: presence.clone(),
+            following: parties.following.clone(),
+        };
         figures.register(&mut registry);
+        let held = parties.clone();
+        certs::metrics::Expiries::register(move || held.expiring(), &mut registry);
         let admin = AdminApi {
             cluster: config.cluster.clone(),
             cluster_id: config.cluster_id,
             encryption: config.encryption,
             replica: config.replicas.own,
-            others,
+            parties: parties.clone(),
             store: Arc::clone(&store),
             backend: config.store.to_string(),
             view: view.clone(),
             presence: presence.clone(),
             controller: controller_handle,
-            ca: Arc::clone(&credentials.ca),
             remote: Arc::clone(&credentials.remote),
             authorities: Arc::clone(&authorities),
             connections: connections.clone(),
@@ -162,16 +177,15 @@ impl App {
             store: Arc::clone(&store),
             view,
             presence,
-            ca: Arc::clone(&credentials.ca),
-            authorities: Arc::clone(&authorities),
+            credentials: Arc::clone(&credentials),
+            following: parties.following.clone(),
             quorum: quorum_handle,
             shutdown: shutdown.clone(),
         };
         let join = JoinApi {
             cluster: config.cluster.clone(),
             store: Arc::clone(&store),
-            ca: Arc::clone(&credentials.ca),
-            authorities: Arc::clone(&authorities),
+            credentials: Arc::clone(&credentials),
         };
         let http = mesh_runtime::admin::Server::bind(config.listen_metrics, readiness.clone(), registry).await?;
         let metrics = http.local_addr()?;
@@ -215,6 +229,14 @@ impl App {
         tasks.spawn("mesh API", OnExit::Shutdown, servers.mesh(mesh_listener, agent, join, admin.clone(), stop()));
         let socket = servers::AdminSocket::bind(&config.admin_socket)?;
         tasks.spawn("admin socket", OnExit::Shutdown, socket.run(admin, stop()));
+        let follower = Follower {
+            store,
+            credentials: Arc::clone(&credentials),
+            connections: connections.clone(),
+            following: parties.following,
+            reconnect: backend.reconnect(),
+        };
+        tasks.spawn("rotation of certificates", OnExit::Shutdown, follower.run(stop()));
         tasks.spawn("certificates", OnExit::Shutdown, credentials.renew(stop()));
         tracing::info!(%etcd, %mesh, %metrics, socket = %config.admin_socket.display(), "started");
         Ok(Self { etcd, mesh, metrics, readiness, store: backend, connections, tasks })

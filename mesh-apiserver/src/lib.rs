@@ -15,6 +15,7 @@ pub mod app;
 pub mod args;
 pub mod callers;
 pub mod controller;
+pub mod credentials;
 #[cfg(test)]
 mod examples;
 pub mod export;
@@ -27,6 +28,7 @@ mod own;
 pub mod quorum;
 pub mod registration;
 pub mod roles;
+pub mod rotation;
 pub mod sights;
 pub mod source;
 pub mod trust;

@@ -8,12 +8,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::agent_api::Presence;
+use crate::rotation::Following;
 use crate::{controller, view};
 
 pub(crate) struct Figures {
     pub(crate) controller: controller::Handle,
     pub(crate) view: view::Handle,
     pub(crate) presence: Presence,
+    pub(crate) following: Following,
 }
 
 impl Figures {
@@ -43,6 +45,16 @@ impl Collector for Figures {
                 "isthmus_controller",
                 "1 on the replica that exports and mirrors for its cluster, else 0",
                 gauge(usize::from(self.controller.is_serving())),
+            ),
+            (
+                "isthmus_ca_rotation_unfinished",
+                "1 while the cluster goes over to another CA, or back",
+                gauge(usize::from(self.following.stage().is_some_and(|stage| !stage.is_over()))),
+            ),
+            (
+                "isthmus_ca_rotation_problem",
+                "1 while this replica cannot do what the rotation asks of it",
+                gauge(usize::from(!self.following.problem().is_empty())),
             ),
             ("isthmus_agents_connected", "Agents with an open stream", gauge(self.presence.connected())),
         ];

@@ -123,6 +123,8 @@ mod tests {
             (KeyRange::prefix("cilium/synced/west/"), true, false),
             (KeyRange::prefix("isthmus/v1/export/"), false, true),
             (KeyRange::single("isthmus/v1/export/clock"), false, true),
+            (KeyRange::prefix("isthmus/v1/export/trusts/"), false, true),
+            (KeyRange::prefix("isthmus/v1/rotation/"), false, false),
             (KeyRange::prefix("isthmus/v1/"), false, false),
             (KeyRange::prefix(keys::AUDIENCE), false, false),
             (KeyRange::prefix("isthmus/v1/audience/west/"), false, false),

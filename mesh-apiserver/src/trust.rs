@@ -42,6 +42,10 @@ impl PeerTrust {
                         let cut = self.connections.disconnect(&former);
                         tracing::info!(peer = %former, connections = cut, "no longer trusted");
                     }
+                    let cut = self.connections.cut_untrusted(&self.authorities);
+                    if cut > 0 {
+                        tracing::info!(connections = cut, "cut: their cluster has dropped the CA of their leaves");
+                    }
                     return;
                 }
                 Err(error) => {
@@ -80,7 +84,7 @@ fn admit(authorities: &Authorities, peer: &PeerRecord) {
         authorities.set_peer(name, bundle)
     };
     match set {
-        Ok(true) => tracing::info!(peer = %name, "trusted as itself"),
+        Ok(true) => tracing::info!(peer = %name, "trusted as itself, by the CAs of its record"),
         Ok(false) => {}
         Err(error) => tracing::error!(peer = %name, error = %ErrorChain(&error), "peer cannot be trusted"),
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::args::certs::Certs;
 use crate::args::store::{Check, Members, Snapshot, Store};
 use crate::args::{Args, Bpf, Cilium, Peers, PeersAction, Token, Verb};
 use crate::config::{Config, Context};
@@ -97,6 +98,8 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
             }
             Verb::Status => verb::status::run(run).await,
             Verb::Get(get) => verb::get::run(run, &get).await,
+            Verb::Certs(Certs::Status) => verb::certs::status(run).await,
+            Verb::Certs(Certs::Rotate(rotate)) => verb::certs::rotate(run, &rotate).await,
             Verb::Token(Token::Create(create)) => verb::token::create(run, &create).await,
             Verb::Token(Token::List) => verb::token::list(run).await,
             Verb::Token(Token::Revoke(token)) => verb::token::revoke(run, &token.id).await,

@@ -1,5 +1,6 @@
 //! The command line. A wrong one ends with 64, as every process of the project does.
 
+pub(crate) mod certs;
 pub(crate) mod store;
 
 use std::io::{self, Write};
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use self::certs::Certs;
 use crate::exit::{self, Exit};
 use crate::output::Format;
 
@@ -53,6 +55,9 @@ pub(crate) enum Verb {
     Status,
     /// Objects of the merged view
     Get(Get),
+    /// Certificates: when each expires, renewing leaves, going over to another CA
+    #[command(subcommand)]
+    Certs(Certs),
     /// Tokens that let a cluster join or a node enrol
     #[command(subcommand)]
     Token(Token),
@@ -256,6 +261,17 @@ mod tests {
         assert!(Args::try_parse_from(["meshctl", "connect", "a"]).is_err());
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "--cilium", "c.yaml"]).is_ok());
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "b", "--cilium", "c.yaml"]).is_err());
+    }
+
+    #[test]
+    fn what_is_rotated_is_said() {
+        let parse = |args: &[&str]| Args::try_parse_from([&["meshctl", "certs", "rotate"], args].concat());
+        for good in [&["--leaf"][..], &["--leaf=agent-n1"], &["--ca"], &["--ca", "--abort"], &["--ca", "--no-wait"]] {
+            assert!(parse(good).is_ok(), "{good:?}");
+        }
+        for bad in [&[][..], &["--leaf", "--ca"], &["--abort"], &["--leaf", "--abort"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

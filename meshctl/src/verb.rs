@@ -1,6 +1,7 @@
 //! One file a verb. Each asks, shows, and says how the run ends.
 
 pub(crate) mod bpf;
+pub(crate) mod certs;
 pub(crate) mod cilium;
 pub(crate) mod connect;
 pub(crate) mod disconnect;

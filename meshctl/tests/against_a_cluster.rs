@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+#[path = "against_a_cluster/certs.rs"]
+mod certs;
 #[path = "against_a_cluster/cluster.rs"]
 mod cluster;
 #[path = "against_a_cluster/store.rs"]

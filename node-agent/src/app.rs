@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent_ebpf::{Datapath, Sizes};
 use anyhow::Context as _;
+use mesh_proto::v1;
 use mesh_runtime::admin::Server;
 use mesh_runtime::{Backoff, OnExit, Readiness, Shutdown, TaskSet};
 use prometheus_client::registry::Registry;
@@ -16,7 +17,7 @@ use crate::args::Settings;
 use crate::attach::Attacher;
 use crate::control::{Control, Options, Wiring};
 use crate::discovery::Discovery;
-use crate::enrol::{self, Identity};
+use crate::enrol::{self, Identity, Renewal, Wanted};
 use crate::metrics::Metrics;
 use crate::names::TUNNEL_DEVICE;
 use crate::netlink::Netlink;
@@ -71,6 +72,8 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     Metrics::register_readers(&mut registry, Arc::clone(&datapath), underlay_state.clone());
+    let held = watch::Sender::new(v1::Credentials::default());
+    Metrics::register_expiry(&mut registry, settings.identity.node.clone(), held.subscribe());
     let admin = Server::bind(settings.listen_metrics, readiness, registry).await?;
 
     let (events, events_seen) = mpsc::channel(EVENTS);
@@ -114,10 +117,13 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
     };
     let cluster = settings.identity.cluster.clone();
     let source = Source::new(channel.clone(), cluster, registration, events, underlay_state, metrics);
-    let reporter = Reporter { channel: channel.clone(), status: status_seen, datapath };
+    let wanted = watch::Sender::new(Wanted::default());
+    let credentials = held.subscribe();
+    let renewal = Renewal::new(identity, channel.clone(), wanted.subscribe(), held);
+    let reporter = Reporter { channel, status: status_seen, datapath, credentials, wanted };
     tasks.spawn("source", OnExit::Shutdown, source.run(shutdown.clone()));
     tasks.spawn("reporter", OnExit::Shutdown, reporter.run(shutdown.clone()));
-    tasks.spawn("renewal", OnExit::Shutdown, identity.keep_fresh(channel, shutdown.clone()));
+    tasks.spawn("renewal", OnExit::Shutdown, renewal.run(shutdown.clone()));
     stop(&tasks).await
 }
 

@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::token::{Bearer, Token};
-use certs::{ChannelOptions, ClientTls, Leaf, LiveLeaf, PendingLeaf, SecretKey, Trust, TrustBundle};
+use certs::{ChannelOptions, ClientTls, LiveBundle, LiveLeaf, PendingLeaf, SecretKey, Trust, TrustBundle};
 use mesh_proto::v1;
-use mesh_proto::v1::agent_client::AgentClient;
 use mesh_proto::v1::join_client::JoinClient;
 use mesh_runtime::{Backoff, ErrorChain, Shutdown, clock, file};
 use tonic::Code;
 use tonic::transport::Channel;
 
-const RENEWAL_CHECK: Duration = Duration::from_secs(30);
+mod files;
+mod renewal;
+
+use files::Files;
+pub use renewal::{Renewal, Wanted};
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
@@ -66,6 +70,8 @@ pub enum Error {
     Tls(#[from] certs::client::Error),
     #[error("cannot save what the API server answered")]
     Save(#[from] file::Error),
+    #[error("cannot put the new key at {}", path.display())]
+    Key { path: PathBuf, source: io::Error },
     #[error("stopped while waiting for the API server")]
     Stopped,
 }
@@ -75,23 +81,9 @@ pub enum Error {
 pub struct Identity {
     files: Files,
     leaf: Arc<LiveLeaf>,
-    bundle: TrustBundle,
+    trust: Arc<LiveBundle>,
     node: String,
     server_name: String,
-}
-
-#[derive(Debug, Clone)]
-struct Files {
-    key: PathBuf,
-    certificate: PathBuf,
-    bundle: PathBuf,
-}
-
-impl Files {
-    fn under(folder: &Path) -> Self {
-        let file = |name| folder.join(name);
-        Self { key: file("agent.key"), certificate: file("agent.crt"), bundle: file("ca.crt") }
-    }
 }
 
 /// The name that every API server of the cluster has in its certificate, whatever address it is dialled by.
@@ -131,7 +123,7 @@ impl Identity {
         if !files.certificate.exists() || !files.bundle.exists() {
             return Ok(None);
         }
-        let leaf = Leaf::load(&files.certificate, &files.key)?;
+        let leaf = files.load_leaf()?;
         let wanted = format!("agent-{}", options.node);
         if leaf.common_name() != wanted {
             let (found, path) = (leaf.common_name().to_owned(), files.certificate.clone());
@@ -148,7 +140,7 @@ impl Identity {
         Ok(Some(Self {
             files: files.clone(),
             leaf: LiveLeaf::new(leaf),
-            bundle,
+            trust: trust(bundle)?,
             node: options.node.clone(),
             server_name: server_name(options),
         }))
@@ -177,47 +169,19 @@ impl Identity {
         leaf.save(&files.certificate, &files.key).map_err(Error::from)?;
         tracing::info!(name = leaf.common_name(), token = token.id, cluster = answer.cluster, "enrolled");
         let (files, node) = (files.clone(), options.node.clone());
-        Ok(Self { files, leaf: LiveLeaf::new(leaf), bundle, node, server_name: server_name(options) })
+        let trust = trust(bundle)?;
+        Ok(Self { files, leaf: LiveLeaf::new(leaf), trust, node, server_name: server_name(options) })
     }
 
     /// To whichever API server answers. Connects by itself, and again whenever it has to.
     pub fn channel(&self, apiservers: &[String]) -> Result<Channel, Error> {
-        let tls = ClientTls::new(&Trust::Bundle(self.bundle.clone()), Some(&self.leaf), &self.server_name)?;
+        let tls = ClientTls::new(&Trust::Live(Arc::clone(&self.trust)), Some(&self.leaf), &self.server_name)?;
         Ok(certs::channel(apiservers, &tls, &ChannelOptions::default()))
     }
+}
 
-    /// Asks for a fresh leaf well before the current one expires. Open streams keep theirs.
-    pub async fn keep_fresh(self, channel: Channel, shutdown: Shutdown) {
-        let mut client = AgentClient::new(channel);
-        let check = async {
-            loop {
-                tokio::time::sleep(RENEWAL_CHECK).await;
-                let now =
-                    jiff::Timestamp::UNIX_EPOCH.saturating_add(clock::since_epoch()).unwrap_or(jiff::Timestamp::MAX);
-                if !self.leaf.get().is_renewal_due(now) {
-                    continue;
-                }
-                if let Err(error) = self.renew(&mut client).await {
-                    tracing::warn!(error, "certificate not renewed yet");
-                }
-            }
-        };
-        shutdown.unless_requested(check).await;
-    }
-
-    async fn renew(&self, client: &mut AgentClient<Channel>) -> Result<(), String> {
-        let text = |error: &(dyn std::error::Error + 'static)| ErrorChain(error).to_string();
-        let pending = PendingLeaf::generate(&self.node).map_err(|e| text(&e))?;
-        let mut request = tonic::Request::new(v1::RenewRequest { csr_pem: pending.csr_pem().to_owned() });
-        request.set_timeout(PATIENCE);
-        let answer = client.renew(request).await.map_err(|status| status.message().to_owned())?.into_inner();
-        let leaf = pending.complete(&answer.certificate_pem).map_err(|e| text(&e))?;
-        let bundle = TrustBundle::from_pem(&answer.trust_bundle_pem).map_err(|e| text(&e))?;
-        file::write_atomic(&self.files.bundle, bundle.pem().as_bytes(), 0o644).map_err(|e| text(&e))?;
-        leaf.save(&self.files.certificate, &self.files.key).map_err(|e| text(&e))?;
-        self.leaf.replace(leaf);
-        Ok(())
-    }
+fn trust(bundle: TrustBundle) -> Result<Arc<LiveBundle>, Error> {
+    LiveBundle::new(bundle).map_err(|error| Error::Tls(error.into()))
 }
 
 /// How an enrolment ended.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_ebpf::Datapath;
+use certs::metrics::{Expiries, Expiring};
+use mesh_proto::v1;
 use mesh_runtime::clock;
 use mesh_types::ClusterName;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -110,6 +112,23 @@ impl Metrics {
     ) {
         registry.register_collector(Box::new(datapath::Counters(datapath)));
         registry.register_collector(Box::new(tunnel::Stats(underlay)));
+    }
+
+    /// When the leaf of this node's agent ends; nothing before it is enrolled.
+    pub fn register_expiry(registry: &mut Registry, node: String, held: watch::Receiver<v1::Credentials>) {
+        let read = move || {
+            let nanos = held.borrow().not_after_unix_nanos;
+            let not_after = jiff::Timestamp::from_nanosecond(nanos.into()).ok().filter(|_| nanos > 0);
+            let leaf = not_after.map(|not_after| Expiring {
+                kind: "leaf",
+                of: "own".to_owned(),
+                name: format!("agent-{node}"),
+                ca: String::new(),
+                not_after,
+            });
+            leaf.into_iter().collect()
+        };
+        Expiries::register(read, registry);
     }
 
     /// A change that `cluster`'s clock dated `origin` is in the kernel. A clock that is ahead shows as no time at all.

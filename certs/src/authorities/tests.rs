@@ -157,7 +157,9 @@ fn a_user_of_the_store_is_vouched_for_by_the_own_ca_and_only_while_it_is_one() {
     for user in ["alice", "admin-cluster-b", "remote"] {
         let principal = by(&mesh.a, user).unwrap();
         assert_eq!(principal.role(), Role::User(user));
-        assert!(!principal.is_admin() && principal.peer().is_none() && mesh.authorities.trusts(&principal));
+        assert!(
+            !principal.is_admin() && principal.peer().is_none() && mesh.authorities.trusts(&principal, &mesh.a.hash())
+        );
     }
     // A name of the table is what it was.
     assert_eq!(by(&mesh.a, "admin-cluster-a").unwrap().role(), Role::Admin);
@@ -170,7 +172,7 @@ fn a_user_of_the_store_is_vouched_for_by_the_own_ca_and_only_while_it_is_one() {
 
     let alice = by(&mesh.a, "alice").unwrap();
     mesh.authorities.set_users(BTreeSet::new());
-    assert!(!mesh.authorities.trusts(&alice), "a handshake under way is not in time");
+    assert!(!mesh.authorities.trusts(&alice, &mesh.a.hash()), "a handshake under way is not in time");
     assert!(matches!(by(&mesh.a, "alice"), Err(PrincipalError::UnknownName { .. })));
 }
 
@@ -202,7 +204,32 @@ fn cilium_clusters_with_one_ca_are_told_apart_by_name_or_not_at_all() {
     assert!(matches!(mesh.authorities.set_cilium_peer(&d, mesh.b.bundle()), Err(Error::SharedCa { .. })));
     assert!(matches!(mesh.authorities.set_cilium_peer(&d, mesh.a.bundle()), Err(Error::SharedCa { .. })));
 
-    assert!(mesh.authorities.trusts(&either) && mesh.authorities.remove_peer(&e));
-    assert!(!mesh.authorities.trusts(&either), "it comes again, as the one that is left");
+    assert!(mesh.authorities.trusts(&either, &shared.hash()) && mesh.authorities.remove_peer(&e));
+    assert!(!mesh.authorities.trusts(&either, &shared.hash()), "it comes again, as the one that is left");
     assert_eq!(by(&shared, "remote").unwrap().role(), Role::Remote(&d));
+}
+
+#[test]
+fn each_of_two_cas_of_a_cluster_vouches_for_itself_and_one_that_is_dropped_vouches_no_more() {
+    let mesh = Mesh::new();
+    let next = mesh.a.successor().unwrap();
+    assert_eq!((next.uuid(), next.cluster()), (mesh.a.uuid(), mesh.a.cluster()));
+    let by = |ca: &RootCa| {
+        let leaf = ca.issue_admin(soon()).unwrap();
+        mesh.authorities.verify(&chain(&leaf), UnixTime::now()).map(|verified| (verified.principal, verified.ca))
+    };
+    assert!(by(&next).is_err());
+    let both = mesh.a.bundle().merge(&next.bundle()).unwrap();
+    assert!(mesh.authorities.set_own(both.clone()).unwrap() && !mesh.authorities.set_own(both.clone()).unwrap());
+    for ca in [&mesh.a, &next] {
+        assert_eq!(by(ca).unwrap().1, ca.hash());
+        assert_eq!(both.issuer_of(&ca.issue_remote(soon()).unwrap()), Some(ca.hash()));
+    }
+    assert_eq!(both.issuer_of(&mesh.b.issue_remote(soon()).unwrap()), None);
+    let (admin, ca) = by(&mesh.a).unwrap();
+    assert!(mesh.authorities.trusts(&admin, &ca));
+    mesh.authorities.set_own(both.without(&mesh.a.hash()).unwrap()).unwrap();
+    assert!(by(&mesh.a).is_err() && by(&next).is_ok());
+    assert!(!mesh.authorities.trusts(&admin, &ca), "its open connections are to be cut");
+    assert_eq!(next.bundle().without(&next.hash()), None);
 }

@@ -9,6 +9,8 @@ use mesh_types::ClusterName;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::authorities::Authorities;
+use crate::ca_hash::CaHash;
 use crate::principal::Principal;
 use crate::validity;
 
@@ -37,6 +39,8 @@ pub struct OpenConnection {
     pub listener: &'static str,
     pub peer: SocketAddr,
     pub principal: Option<Principal>,
+    /// The CA that vouched for the principal.
+    pub ca: Option<CaHash>,
     pub since: Timestamp,
 }
 
@@ -48,6 +52,14 @@ impl Connections {
     /// Cuts all connections of a joined cluster; their number. Remove it from the authorities first, or it comes back.
     pub fn disconnect(&self, peer: &ClusterName) -> usize {
         self.cut_where(|connection| connection.principal.as_ref().is_some_and(|caller| caller.may_be(peer)))
+    }
+
+    /// Cuts those whose CA may no longer vouch for them, as after a rotation; their number.
+    pub fn cut_untrusted(&self, authorities: &Authorities) -> usize {
+        self.cut_where(|connection| match (&connection.principal, &connection.ca) {
+            (Some(principal), Some(ca)) => !authorities.trusts(principal, ca),
+            _ => false,
+        })
     }
 
     /// Cuts the connections that match; their number.
@@ -69,9 +81,15 @@ impl Connections {
         self.len() == 0
     }
 
-    pub(super) fn register(&self, listener: &'static str, peer: SocketAddr, principal: Option<Principal>) -> Entry {
+    pub(super) fn register(
+        &self,
+        listener: &'static str,
+        peer: SocketAddr,
+        principal: Option<Principal>,
+        ca: Option<CaHash>,
+    ) -> Entry {
         let cut = CancellationToken::new();
-        let connection = OpenConnection { listener, peer, principal, since: validity::now() };
+        let connection = OpenConnection { listener, peer, principal, ca, since: validity::now() };
         let mut table = self.table.lock();
         let id = table.next_id;
         table.next_id += 1;

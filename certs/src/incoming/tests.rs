@@ -14,8 +14,8 @@ use super::*;
 use crate::client::failure::refusal_hint;
 use crate::testing::{ca, chain, cluster, forged, soon};
 use crate::{
-    Authorities, ChannelOptions, ClientAuth, ClientTls, Leaf, LiveLeaf, RootCa, ServerNames, Trust, TrustBundle,
-    Validity, channel,
+    Authorities, ChannelOptions, ClientAuth, ClientTls, Leaf, LiveBundle, LiveLeaf, RootCa, ServerNames, Trust,
+    TrustBundle, Validity, channel,
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -285,4 +285,34 @@ async fn the_key_exchange_is_post_quantum_and_http2_is_agreed() {
     assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
     drop(stream);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_ca_is_taken_by_open_clients_and_servers_and_the_old_ones_connections_are_cut_alone() {
+    let harness = Harness::start(ClientAuth::Required).await;
+    let next = harness.ca.successor().unwrap();
+    let both = harness.ca.bundle().merge(&next.bundle()).unwrap();
+    let trust = LiveBundle::new(harness.ca.bundle()).unwrap();
+    let leaf = LiveLeaf::new(harness.ca.issue_admin(soon()).unwrap());
+    let tls = ClientTls::new(&Trust::Live(Arc::clone(&trust)), Some(&leaf), "localhost").unwrap();
+    let open = || channel(&[harness.address.to_string()], &tls, &ChannelOptions::default());
+    let first = open();
+    call(&first).await.unwrap();
+
+    harness.authorities.set_own(both.clone()).unwrap();
+    assert!(trust.replace(both.clone()).unwrap() && !trust.replace(both).unwrap());
+    assert_eq!(harness.connections.cut_untrusted(&harness.authorities), 0, "an addition cuts nobody");
+    harness.leaf.replace(next.issue_server(&ServerNames::default(), soon()).unwrap());
+    leaf.replace(next.issue_admin(soon()).unwrap());
+    let second = open();
+    call(&second).await.unwrap();
+    assert_eq!(harness.connections.len(), 2);
+
+    harness.authorities.set_own(next.bundle()).unwrap();
+    trust.replace(next.bundle()).unwrap();
+    assert_eq!(harness.connections.cut_untrusted(&harness.authorities), 1, "the one of the old leaf");
+    call(&second).await.unwrap();
+    call(&open()).await.unwrap();
+    assert!(harness.call(Some(harness.ca.issue_admin(soon()).unwrap())).await.is_err());
+    harness.stop().await;
 }

@@ -40,6 +40,12 @@ pub const EXCHANGE: &str = "isthmus/v1/exchange";
 pub const EXPORT_CLOCK: &str = "isthmus/v1/export/clock";
 /// The exporter's trust bundle, PEM.
 pub const EXPORT_TRUST: &str = "isthmus/v1/export/trust";
+/// Which CAs the exporter trusts for each of its peers.
+pub const EXPORT_TRUSTED: &str = "isthmus/v1/export/trusts/";
+/// The rotation of the own CA that runs, or the last one.
+pub const ROTATION_CA: &str = "isthmus/v1/rotation/ca";
+/// When leaves were last asked to be renewed.
+pub const ROTATION_LEAVES: &str = "isthmus/v1/rotation/leaves";
 
 /// A kind of exported fact. The order is the order in which kinds are written (what is referred to comes first); they are
 /// deleted in the reverse order.
@@ -175,6 +181,10 @@ pub fn shown(key: &[u8]) -> &[u8] {
         Some(&rest[end + 1..])
     });
     rest.unwrap_or(key)
+}
+
+pub fn export_trusted(cluster: &ClusterName) -> String {
+    format!("{EXPORT_TRUSTED}{cluster}")
 }
 
 pub fn own_node(node: &NodeName) -> String {

@@ -121,6 +121,7 @@ fn peer_status(known: Snapshot, resources: Vec<v1::ResourceStatus>) -> v1::PeerS
         clock_offset_micros: known.clock_offset_micros,
         is_cilium: known.peer.cilium.is_some(),
         shares_ca_with: Vec::new(),
+        trust_refused: known.trust_refusal.unwrap_or_default(),
         paths: Some(paths_status(known.sight)),
     }
 }

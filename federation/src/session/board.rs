@@ -2,10 +2,11 @@
 //!
 //! The session writes its own steps and counts, the judge writes the standing; everyone reads copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certs::CaHash;
 use mesh_runtime::clock;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -41,6 +42,10 @@ pub struct Snapshot {
     pub last_heartbeat_unix_nanos: u64,
     pub resources: BTreeMap<Resource, ResourceBoard>,
     pub config_rejection: Option<Rejection>,
+    /// Why the CAs that it says are its own were not taken over.
+    pub trust_refusal: Option<String>,
+    /// The CAs by which it says that it trusts this cluster.
+    pub trusts_us: Option<BTreeSet<CaHash>>,
     pub connections: u64,
     pub relists: u64,
     pub mirrored_revision: i64,
@@ -90,6 +95,8 @@ impl Board {
             last_heartbeat_unix_nanos: 0,
             resources: BTreeMap::new(),
             config_rejection: None,
+            trust_refusal: None,
+            trusts_us: None,
             connections: 0,
             relists: 0,
             mirrored_revision: 0,

@@ -14,6 +14,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use certs::TrustBundle;
 use mesh_store::mvcc::KeyRange;
 use tokio::time::Instant;
 
@@ -27,6 +29,8 @@ use crate::imports;
 use crate::mirror::{Batch, Watched};
 use crate::state::Phase;
 
+mod trust;
+
 /// The clock of a Txn arrives in another message than its facts: how long facts wait for it, so that they are dated right.
 const CLOCK_WAIT: Duration = Duration::from_millis(20);
 /// A batch of a long replay is cut here.
@@ -37,6 +41,14 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Connection<'a> {
     session: &'a mut Session,
     link: Link,
+    /// The CAs by which the peer was verified.
+    bundle: TrustBundle,
+    /// What the peer says of its CAs, and is not looked at yet.
+    trust_said: Option<Bytes>,
+    /// When it may be looked at.
+    trust_at: Instant,
+    /// The newest revision at which that was read by itself: what a watch tells of before is old.
+    trust_revision: i64,
     watches: Option<Watches>,
     /// Watches that were asked for.
     asked: BTreeSet<Watched>,
@@ -74,11 +86,15 @@ struct Progress {
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(session: &'a mut Session, link: Link) -> Self {
+    pub(super) fn new(session: &'a mut Session, link: Link, bundle: TrustBundle) -> Self {
         let now = Instant::now();
         Self {
             session,
             link,
+            bundle,
+            trust_said: None,
+            trust_at: now,
+            trust_revision: 0,
             watches: None,
             asked: BTreeSet::new(),
             standing: BTreeSet::new(),
@@ -112,16 +128,26 @@ impl<'a> Connection<'a> {
             self.start(watched).await?;
         }
         self.start_ready().await?;
+        self.read_trust().await?;
         self.start(Watched::Export).await?;
         self.flush().await?;
         loop {
+            self.follow_trust().await?;
             self.show_phase();
             let silent_at = self.silent_at();
             let flush_at = self.flush_at;
             let watches = self.watches.as_mut().expect("opened by the first `start`");
+            let trust_at = self.trust_said.is_some().then_some(self.trust_at);
+            let trust = &mut self.session.trust;
             tokio::select! {
                 message = watches.next() => self.apply(message?).await?,
                 () = self.session.imports.changed() => self.choose().await?,
+                () = tokio::time::sleep_until(trust_at.unwrap_or(silent_at)), if trust_at.is_some() => continue,
+                // The sender goes with the session itself.
+                Ok(()) = trust.changed() => {
+                    self.check_trust()?;
+                    continue;
+                }
                 () = tokio::time::sleep_until(flush_at.unwrap_or(silent_at)), if flush_at.is_some() => {
                     self.flush().await?;
                     continue;
@@ -426,6 +452,12 @@ impl<'a> Connection<'a> {
                     if is_live {
                         self.session.board.source_clock(unix_nanos);
                     }
+                }
+                Ok(())
+            }
+            (Watched::Export, value) if key.starts_with(keys::EXPORT_TRUST.as_bytes()) => {
+                if revision > self.trust_revision {
+                    self.said_of_trust(&key, value);
                 }
                 Ok(())
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::contract::validate::Rejection;
 use crate::mirror::{self, Watched};
 use crate::peer::AccessError;
+use crate::trust;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,14 +36,18 @@ pub enum Error {
     NoHeader,
     #[error("its configuration is refused")]
     Config(#[source] Rejection),
+    #[error("a CA that was trusted for it is so no more: connecting by those that are")]
+    TrustChanged,
     #[error("the mirror cannot be written")]
     Mirror(#[from] mirror::Error),
+    #[error("its CAs cannot be taken over")]
+    Trust(#[source] trust::Error),
 }
 
 impl Error {
     /// The own side is at fault, not the peer.
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Mirror(_))
+        matches!(self, Self::Mirror(_) | Self::Trust(_))
     }
 }
 

@@ -28,6 +28,7 @@ use crate::state::{Phase, State};
 
 mod imports;
 mod source;
+mod trust;
 mod wan;
 
 /// What an Isthmus cluster exports.
@@ -97,6 +98,7 @@ impl Mesh {
     fn start_federation(&mut self) {
         let leaf = LiveLeaf::new(self.ca_a.issue_remote(hour()).unwrap());
         let options = Options {
+            cluster: name("cluster-a"),
             store: Arc::clone(&self.a),
             leaf,
             liveness: self.settings,
@@ -329,7 +331,7 @@ async fn a_cut_session_resumes_by_revision_and_never_lists_again() {
         mesh.await_key(&format!("cilium/cache/ip/v1/cluster-b/10.2.1.{}", 201 + round), true).await;
         mesh.await_key(&format!("cilium/cache/ip/v1/cluster-b/10.2.1.{}", 101 + round), false).await;
     }
-    assert_eq!(mesh.b.ranges(), ranges, "not one Range call");
+    assert_eq!(mesh.b.ranges(), ranges + 3, "each connection asks which CAs to trust, and for nothing else");
     assert_eq!(events(&*mesh.a, keys::CACHE, from).await.len(), 6, "three keys came, three went, nothing flapped");
     let status = &mesh.handle().status().await[0];
     assert_eq!(status.relists, 0);

@@ -40,7 +40,8 @@ impl AdminApi {
 
     pub(super) fn local_certificate(&self, csr_pem: &str) -> Result<v1::IssueLocalResponse, Status> {
         let validity = Validity::lasting(Validity::LEAF);
-        let certificate_pem = self.ca.sign_local(csr_pem, validity).map_err(|error| bad(&error))?;
+        let certificate_pem =
+            self.parties.credentials.ca.get().sign_local(csr_pem, validity).map_err(|error| bad(&error))?;
         tracing::info!(name = format!("local-{}", self.cluster), until = %validity.not_after, "certificate issued");
         let expires = u64::try_from(validity.not_after.as_nanosecond()).unwrap_or_default();
         Ok(v1::IssueLocalResponse {

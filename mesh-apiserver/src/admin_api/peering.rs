@@ -64,8 +64,7 @@ impl AdminApi {
         }
         let now = clock::unix_seconds();
         let expires = now + ttl.as_secs();
-        let ca =
-            self.ca.bundle().hashes().first().copied().ok_or_else(|| Status::internal("the own CA has no hash"))?;
+        let ca = self.parties.credentials.ca.get().hash();
         let token = Token::issue(Claims::from(own), ca, own.mesh_endpoints.clone(), bearer, expires)
             .map_err(|error| Status::internal(ErrorChain(&error).to_string()))?;
         let tokens = Tokens::new(std::sync::Arc::clone(&self.store));

@@ -31,7 +31,7 @@ impl AdminApi {
         let leaf = self.remote.get();
         let whose = format!("the certificate {} that {} shows to other clusters", leaf.common_name(), own.name);
         findings.push(of_certificate(&whose, leaf.validity().not_after, Timestamp::now()));
-        let agents = self.agents(self.others.agents().await).await?;
+        let agents = self.agents(self.parties.others.agents().await).await?;
         findings.push(self.of_agents(&agents));
         let sizes = sizes(agents);
         findings.extend(of_mtu(own.name.as_str(), &sizes));

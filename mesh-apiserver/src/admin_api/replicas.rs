@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use certs::{Authorities, ChannelOptions, ClientTls, LiveLeaf, Trust, channel};
+use certs::{ChannelOptions, ClientTls, LiveBundle, LiveLeaf, Trust, channel};
 use federation::peer::server_name;
 use futures::future::BoxFuture;
 use mesh_proto::v1;
@@ -34,10 +34,10 @@ impl Others {
     pub fn new(
         own: &ClusterName,
         endpoints: &BTreeMap<u64, String>,
-        authorities: &Authorities,
+        trust: &Arc<LiveBundle>,
         leaf: &Arc<LiveLeaf>,
     ) -> Result<Self, certs::client::Error> {
-        let tls = ClientTls::new(&Trust::Bundle(authorities.own_bundle()), Some(leaf), &server_name(own))?;
+        let tls = ClientTls::new(&Trust::Live(Arc::clone(trust)), Some(leaf), &server_name(own))?;
         let options = ChannelOptions { connect_timeout: Duration::from_secs(1), ..ChannelOptions::default() };
         let client = |(id, endpoint): (&u64, &String)| {
             (*id, AdminClient::new(channel(std::slice::from_ref(endpoint), &tls, &options)))
@@ -64,8 +64,20 @@ impl Others {
         answer.map(Response::into_inner)
     }
 
+    /// What each of the others holds, by number; `None` for one that does not answer.
+    pub(crate) async fn held(&self) -> Vec<(u64, Option<v1::GetHeldResponse>)> {
+        let ask = |(id, client): (&u64, &AdminClient<Channel>)| {
+            let (id, mut client) = (*id, client.clone());
+            async move {
+                let answer = tokio::time::timeout(ANSWER, client.get_held(v1::GetHeldRequest {})).await;
+                (id, answer.ok().and_then(Result::ok).map(Response::into_inner))
+            }
+        };
+        futures::future::join_all(self.0.iter().map(ask)).await
+    }
+
     /// What each of the others that answers knows of agents.
-    pub(super) async fn agents(&self) -> Vec<Vec<v1::AgentStatus>> {
+    pub(crate) async fn agents(&self) -> Vec<Vec<v1::AgentStatus>> {
         let ask = |(id, client): (&u64, &AdminClient<Channel>)| {
             let (id, mut client) = (*id, client.clone());
             async move {
@@ -102,7 +114,7 @@ impl AdminApi {
                 return Ok(None);
             }
             let holder = self.controller.holder().filter(|holder| holder.replica != self.replica);
-            let client = holder.as_ref().and_then(|holder| self.others.0.get(&holder.replica));
+            let client = holder.as_ref().and_then(|holder| self.parties.others.0.get(&holder.replica));
             if let (Some(holder), Some(client)) = (&holder, client) {
                 match tokio::time::timeout(ANSWER, ask(client.clone())).await {
                     Ok(Ok(answer)) => return Ok(Some(answer)),

@@ -9,7 +9,7 @@ use mesh_types::view::Object;
 use tonic::Status;
 
 use super::{AdminApi, VERSION};
-use crate::agent_api::unavailable;
+use crate::agent_api::{Presence, unavailable};
 use crate::objects::ObjectKey;
 use crate::registration::Registration;
 use crate::view::View;
@@ -20,8 +20,9 @@ const MAX_ERRORS: usize = 100;
 impl AdminApi {
     pub(super) async fn status(&self) -> Result<v1::GetStatusResponse, Status> {
         let store = self.store.status().await.map_err(|e| unavailable(&e))?;
-        let elsewhere = self.others.agents().await;
-        let replicas = self.others.count() + 1;
+        let (elsewhere, certificates) = tokio::join!(self.parties.others.agents(), self.certificates());
+        let certificates = certificates?;
+        let replicas = self.parties.others.count() + 1;
         let ready_replicas = elsewhere.len() + usize::from(store.leader != 0);
         let counts = self.view.read(|view| {
             let of_own = |o: &&Object| match o {
@@ -36,7 +37,7 @@ impl AdminApi {
         Ok(v1::GetStatusResponse {
             cluster: self.cluster.to_string(),
             cluster_id: self.cluster_id.get(),
-            uuid: self.ca.uuid().to_string(),
+            uuid: self.parties.credentials.ca.get().uuid().to_string(),
             version: VERSION.to_owned(),
             store: Some(v1::StoreStatus {
                 cluster_id: self.store.cluster_id(),
@@ -54,6 +55,8 @@ impl AdminApi {
             endpoints: counts[2],
             identities: counts[3],
             own_side: self.controller.own_side().unwrap_or_default(),
+            first_to_expire: certificates.certificates.into_iter().min_by_key(|row| row.not_after_unix_nanos),
+            rotation: certificates.rotation,
         })
     }
 
@@ -96,19 +99,24 @@ impl AdminApi {
 
     /// What this replica knows of agents' streams and reports.
     pub(super) fn connected_agents(&self) -> Vec<v1::AgentStatus> {
-        let present = self.presence.all().into_iter().map(|(node, state)| v1::AgentStatus {
-            node: node.0,
-            connected: state.streams > 0,
-            since_unix_nanos: state.since_unix_nanos,
-            report: state.report,
-            ..v1::AgentStatus::default()
-        });
-        present.collect()
+        agents_at(&self.presence)
     }
 }
 
+/// What this replica knows of agents' streams and reports.
+pub(crate) fn agents_at(presence: &Presence) -> Vec<v1::AgentStatus> {
+    let present = presence.all().into_iter().map(|(node, state)| v1::AgentStatus {
+        node: node.0,
+        connected: state.streams > 0,
+        since_unix_nanos: state.since_unix_nanos,
+        report: state.report,
+        ..v1::AgentStatus::default()
+    });
+    present.collect()
+}
+
 /// An agent moves between replicas: what counts is where it is connected, else where it was last.
-fn newest(present: impl Iterator<Item = v1::AgentStatus>) -> BTreeMap<String, v1::AgentStatus> {
+pub(crate) fn newest(present: impl Iterator<Item = v1::AgentStatus>) -> BTreeMap<String, v1::AgentStatus> {
     let mut agents: BTreeMap<String, v1::AgentStatus> = BTreeMap::new();
     for agent in present {
         let rank = |agent: &v1::AgentStatus| (agent.connected, agent.since_unix_nanos);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use certs::csr;
 use certs::token::Bearer;
-use certs::{Authorities, RootCa, csr};
 use federation::join::tokens::{self, Redemption};
 use federation::join::{AcceptError, Tokens, accept_join};
 use mesh_proto::v1;
@@ -14,14 +14,14 @@ use mesh_types::{ClusterName, NodeName};
 use tonic::{Code, Request, Response, Status};
 
 use super::service::sign;
+use crate::credentials::Credentials;
 use crate::own;
 use crate::trust;
 
 pub struct JoinApi {
     pub cluster: ClusterName,
     pub store: Arc<dyn Store>,
-    pub ca: Arc<RootCa>,
-    pub authorities: Arc<Authorities>,
+    pub credentials: Arc<Credentials>,
 }
 
 #[tonic::async_trait]
@@ -34,7 +34,7 @@ impl Join for JoinApi {
             Status::new(accept_code(&error), ErrorChain(&error).to_string())
         })?;
         // The peer's first call follows at once: do not make it wait for the watch of peer records.
-        if let Err(error) = trust::refresh(&*self.store, &self.authorities).await {
+        if let Err(error) = trust::refresh(&*self.store, &self.credentials.authorities).await {
             tracing::warn!(error = %ErrorChain(&error), "trust in the new peer follows a little later");
         }
         Ok(Response::new(answer))
@@ -47,12 +47,12 @@ impl Join for JoinApi {
         }
         let node = NodeName(request.node);
         // Signed before the token is used up, so that a bad request can be corrected; handed out only after.
-        let certificate_pem = sign(&self.ca, &request.csr_pem, &node)?;
+        let certificate_pem = sign(&self.credentials.ca.get(), &request.csr_pem, &node)?;
         let redeemer = csr::key_hash(&request.csr_pem)
             .map_err(|error| Status::invalid_argument(ErrorChain(&error).to_string()))?;
         let redemption = Redemption {
             text: &request.token,
-            issuer: self.ca.uuid(),
+            issuer: self.credentials.ca.get().uuid(),
             caller: Bearer::Node(node.clone()),
             redeemer: &redeemer,
             now_unix_seconds: clock::unix_seconds(),
@@ -65,7 +65,7 @@ impl Join for JoinApi {
         tracing::info!(%node, ?redeemed, "node enrolled");
         Ok(Response::new(v1::EnrollResponse {
             certificate_pem,
-            trust_bundle_pem: self.authorities.own_bundle().pem(),
+            trust_bundle_pem: self.credentials.authorities.own_bundle().pem(),
             cluster: self.cluster.to_string(),
         }))
     }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use certs::{Authorities, RootCa, Validity};
+use certs::{RootCa, Validity};
 use federation::contract::keys;
 use futures::{Stream, StreamExt, stream};
 use mesh_proto::v1;
@@ -18,7 +18,9 @@ use prost::Message;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::presence::{self, Presence};
+use crate::credentials::Credentials;
 use crate::registration::Registration;
+use crate::rotation::Following;
 use crate::view;
 use crate::{callers, quorum};
 
@@ -32,8 +34,8 @@ pub struct AgentApi {
     pub store: Arc<dyn Store>,
     pub view: view::Handle,
     pub presence: Presence,
-    pub ca: Arc<RootCa>,
-    pub authorities: Arc<Authorities>,
+    pub credentials: Arc<Credentials>,
+    pub following: Following,
     pub quorum: quorum::Handle,
     /// Ends streams, which would otherwise keep the server from stopping.
     pub shutdown: Shutdown,
@@ -73,6 +75,11 @@ impl AgentApi {
             }
         };
         Ok(Box::pin(frames.take_until(Box::pin(ends))))
+    }
+
+    /// What the leaf of this node's agent was last asked to be renewed for.
+    fn leaf_epoch(&self, node: &NodeName) -> u64 {
+        self.following.leaves().of(&format!("agent-{node}"))
     }
 
     fn registration(&self, request: v1::RegisterRequest) -> Result<Registration, Status> {
@@ -142,16 +149,24 @@ impl Agent for AgentApi {
         let node = callers::agent(request.extensions(), &self.cluster)?;
         let mut report = request.into_inner();
         report.errors.truncate(MAX_REPORTED_ERRORS);
+        let leaf_epoch = self.leaf_epoch(&node);
         self.presence.report(node, report);
-        Ok(Response::new(v1::ReportStatusResponse {}))
+        let trusts = self.credentials.authorities.own_bundle().hash_set();
+        Ok(Response::new(v1::ReportStatusResponse {
+            trusts: trusts.iter().map(ToString::to_string).collect(),
+            issuer: self.credentials.ca.get().hash().to_string(),
+            leaf_epoch,
+        }))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let node = callers::agent(request.extensions(), &self.cluster)?;
-        let certificate_pem = sign(&self.ca, &request.into_inner().csr_pem, &node)?;
+        // Read before the leaf is made: a request that comes in between is for the next one.
+        let leaf_epoch = self.leaf_epoch(&node);
+        let certificate_pem = sign(&self.credentials.ca.get(), &request.into_inner().csr_pem, &node)?;
         tracing::info!(%node, "agent's certificate renewed");
-        let trust_bundle_pem = self.authorities.own_bundle().pem();
-        Ok(Response::new(v1::RenewResponse { certificate_pem, trust_bundle_pem }))
+        let trust_bundle_pem = self.credentials.authorities.own_bundle().pem();
+        Ok(Response::new(v1::RenewResponse { certificate_pem, trust_bundle_pem, leaf_epoch }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use certs::{Authorities, ChannelOptions, ClientTls, LiveLeaf, Role, Trust, channel};
+use certs::{ChannelOptions, ClientTls, Role, Trust, channel};
 use federation::peer::server_name;
 use mesh_runtime::{OnExit, Shutdown, TaskSet};
 use mesh_store::backend::Member;
@@ -15,6 +15,7 @@ use mesh_store::{Embedded, Metrics, OpenError, Options, Start};
 
 use super::servers::Servers;
 use crate::args::{Config, Replicas, endpoint};
+use crate::credentials::Credentials;
 
 /// How often it is said what a start waits for.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
@@ -24,6 +25,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// A running replica and its port. The port is closed after the replica: a leader hands over through it.
 pub(super) struct Group {
     pub(super) store: Arc<Embedded>,
+    /// The way to the others.
+    pub(super) transport: Arc<GrpcTransport>,
     port: TaskSet,
 }
 
@@ -46,14 +49,16 @@ impl Group {
             quota: Quota { bytes: config.store_quota_bytes },
             ..Options::new(config.state_dir.join("store"))
         };
-        let transport = transport(config, &servers.authorities, &servers.leaf)?;
-        let store = Embedded::start(options, Arc::new(transport), metrics).await.context("cannot open the store")?;
+        let transport = Arc::new(transport(config, &servers.credentials)?);
+        let store = Embedded::start(options, Arc::<GrpcTransport>::clone(&transport), metrics)
+            .await
+            .context("cannot open the store")?;
         let tasks = TaskSet::new(Shutdown::new());
         let service = RaftService::new(store.receiver(), |extensions, _id| {
             certs::principal(extensions).is_some_and(|principal| principal.role() == Role::Replica)
         });
         tasks.spawn("raft port", OnExit::Log, servers.raft(listener, service, tasks.shutdown().clone()));
-        let group = Self { store, port: tasks };
+        let group = Self { store, transport, port: tasks };
         match group.wait_until_it_serves(replicas, shutdown).await {
             Ok(()) => Ok(group),
             Err(error) => {
@@ -102,13 +107,10 @@ fn members(config: &Config, raft_port: u16) -> Vec<Member> {
     config.replicas.hosts.iter().map(member).collect()
 }
 
-fn transport(
-    config: &Config,
-    authorities: &Authorities,
-    leaf: &Arc<LiveLeaf>,
-) -> Result<GrpcTransport, certs::client::Error> {
+fn transport(config: &Config, credentials: &Credentials) -> Result<GrpcTransport, certs::client::Error> {
     let server_name = server_name(&config.cluster);
-    let tls = ClientTls::new(&Trust::Bundle(authorities.own_bundle()), Some(leaf), &server_name)?;
+    let trust = Trust::Live(Arc::clone(&credentials.trust));
+    let tls = ClientTls::new(&trust, Some(&credentials.server), &server_name)?;
     let options = ChannelOptions {
         connect_timeout: Duration::from_secs(1),
         keepalive_interval: Duration::from_secs(1),

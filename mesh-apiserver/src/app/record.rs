@@ -8,9 +8,9 @@ use mesh_runtime::Backoff;
 use mesh_store::Store;
 use mesh_store::backend::Class;
 
-use super::credentials::Credentials;
 use crate::admin_api::VERSION;
 use crate::args::Config;
+use crate::credentials::Credentials;
 
 /// How long replicas that start together may take to find a leader, or a lone one to be joined by a second.
 const LEADER: Duration = Duration::from_mins(1);
@@ -62,8 +62,12 @@ async fn attempt(
     let own = Declaration {
         name: config.cluster.clone(),
         id: config.cluster_id,
-        uuid: credentials.ca.uuid(),
-        trust_bundle_pem: credentials.ca.bundle().pem(),
+        uuid: credentials.ca.get().uuid(),
+        // Whoever exports declares the CAs as they change; what this replica held last may be older.
+        trust_bundle_pem: match &stored {
+            Some(stored) => stored.trust_bundle_pem.clone(),
+            None => credentials.trust.get().pem(),
+        },
         etcd_endpoints: endpoints(etcd_port),
         mesh_endpoints: endpoints(mesh_port),
         pod_prefixes: or_stored(&config.pod_cidrs, |s| &s.pod_prefixes),
@@ -101,10 +105,10 @@ fn compare(stored: &Declaration, config: &Config, credentials: &Credentials) -> 
             config.cluster_id
         );
     }
-    if stored.uuid != credentials.ca.uuid() {
+    if stored.uuid != credentials.ca.get().uuid() {
         bail!(
             "the CA in {dir} (uuid {}) is not the one of this store (uuid {}): restore both from the same backup",
-            credentials.ca.uuid(),
+            credentials.ca.get().uuid(),
             stored.uuid
         );
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use certs::incoming::Options;
-use certs::{Authorities, ClientAuth, Connections, LiveLeaf, ServerTls, TlsIncoming, TlsMetrics};
+use certs::{ClientAuth, Connections, ServerTls, TlsIncoming, TlsMetrics};
 use mesh_proto::v1::admin_server::AdminServer;
 use mesh_proto::v1::join_server::JoinServer;
 use mesh_proto::v1::store_admin_server::StoreAdminServer;
@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use crate::admin_api::AdminApi;
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, AgentService};
+use crate::credentials::Credentials;
 
 /// A peer or agent that vanished without a word is noticed after both.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -29,8 +30,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all TLS listeners share.
 pub(super) struct Servers {
-    pub(super) leaf: Arc<LiveLeaf>,
-    pub(super) authorities: Arc<Authorities>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) connections: Connections,
     pub(super) tls_metrics: TlsMetrics,
 }
@@ -80,7 +80,8 @@ impl Servers {
     }
 
     fn tls(&self, client_auth: ClientAuth) -> ServerTls {
-        ServerTls::new(Arc::clone(&self.leaf), Arc::clone(&self.authorities), client_auth)
+        let Credentials { server, authorities, .. } = &*self.credentials;
+        ServerTls::new(Arc::clone(server), Arc::clone(authorities), client_auth)
     }
 
     fn incoming(&self, listener: TcpListener, name: &'static str, tls: ServerTls) -> TlsIncoming {

@@ -67,6 +67,18 @@ impl Backend {
         }
     }
 
+    /// What lets go of the connections to the other replicas.
+    pub(super) fn reconnect(&self) -> Box<dyn Fn() + Send + Sync> {
+        match self {
+            Self::Group(group) => {
+                let transport = Arc::clone(&group.transport);
+                Box::new(move || transport.reconnect())
+            }
+            // An external store has certificates of its own.
+            Self::Alone(_) | Self::External { .. } => Box::new(|| {}),
+        }
+    }
+
     pub(super) async fn shutdown(&self) {
         match self {
             Self::Alone(store) => store.shutdown().await,

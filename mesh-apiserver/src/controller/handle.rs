@@ -69,6 +69,11 @@ impl Handle {
         federation.peers().into_iter().find(|known| known.peer.declaration.name == *peer)
     }
 
+    /// All that is known of every joined cluster; empty on a replica that does not mirror.
+    pub fn peer_snapshots(&self) -> Vec<federation::session::Snapshot> {
+        self.serving.read().as_ref().map(|serving| serving.federation.peers()).unwrap_or_default()
+    }
+
     /// The state of every joined cluster; empty on a replica that does not mirror.
     pub async fn peers(&self) -> Vec<v1::PeerStatus> {
         let federation = self.serving.read().as_ref().map(|serving| serving.federation.clone());

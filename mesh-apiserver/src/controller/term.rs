@@ -13,14 +13,12 @@ use mesh_types::{ClusterId, IdentityLayout};
 use tokio::sync::{mpsc, watch};
 
 use super::handle::{Handle, Serving};
-use crate::admin_api::Others;
-use crate::agent_api::Presence;
 use crate::export::{self, Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
+use crate::rotation::{Conductor, Parties};
 use crate::sights::Gather;
 use crate::source::manifests::Manifests;
-use crate::view;
 
 /// Batches of objects that may wait for the exporter; it takes all that wait at once.
 const SOURCE_QUEUE: usize = 64;
@@ -47,10 +45,8 @@ pub struct Plan {
     pub leaf: Arc<LiveLeaf>,
     pub liveness: federation::liveness::Settings,
     pub federation_metrics: federation::Metrics,
-    /// What agents report here and at the other replicas, and what Services ask for.
-    pub presence: Presence,
-    pub others: Others,
-    pub view: view::Handle,
+    /// Whom a rotation asks.
+    pub parties: Parties,
 }
 
 /// Resolves when the exporter has stored who may have what, now or in a former term: a session that began before would
@@ -83,15 +79,21 @@ impl Plan {
         let (exporter, export) =
             Exporter::new(Arc::clone(&store), index, facts, objects_out, self.export.clone(), ready);
         let (outlook, seen) = watch::channel(federation::Outlook::default());
-        let gather =
-            Gather { presence: self.presence.clone(), others: self.others.clone(), view: self.view.clone(), outlook };
+        let Parties { presence, others, view, .. } = &self.parties;
+        let gather = Gather { presence: presence.clone(), others: others.clone(), view: view.clone(), outlook };
         let (federation, federation_handle) = federation::Service::new(federation::Options {
+            cluster: self.settings.cluster.clone(),
             store: Arc::clone(&store),
             leaf: Arc::clone(&self.leaf),
             liveness: self.liveness,
             metrics: self.federation_metrics.clone(),
             outlook: seen,
         });
+        let conductor = Conductor {
+            store: Arc::clone(&store),
+            parties: self.parties.clone(),
+            federation: federation_handle.clone(),
+        };
         handle.set(Serving { source, export, federation: federation_handle });
 
         tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop.clone()));
@@ -102,6 +104,7 @@ impl Plan {
         let known = Arc::clone(&store);
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
         tasks.spawn("agents' sights", OnExit::Shutdown, gather.run(stop.clone()));
+        tasks.spawn("rotation", OnExit::Shutdown, conductor.run(stop.clone()));
         let (follow, rules) = (stop.clone(), Arc::clone(&known));
         tasks.spawn("federation", OnExit::Shutdown, async move {
             match follow.unless_requested(until_rules_are_known(&*rules)).await {

@@ -14,7 +14,7 @@ use mesh_store::backend::{Class, WatchRequest, WatchUpdate, Watcher};
 use mesh_store::mvcc::{DeleteRangeRequest, Event, EventKind, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest};
 use mesh_types::ClusterName;
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::facts::Facts;
 use super::keys;
@@ -45,6 +45,8 @@ pub struct Options {
     pub config: ClusterConfig,
     /// What this cluster tells others of itself.
     pub declaration: Declaration,
+    /// The CAs that it tells others to trust, PEM; they change when it goes over to another one.
+    pub trust: watch::Receiver<String>,
     /// The declared pod prefixes are those of the Node objects.
     pub pods_follow_nodes: bool,
     /// The declared node prefixes are the addresses of the Node objects.
@@ -146,6 +148,8 @@ impl Exporter {
                     Some(WatchUpdate::Compacted { .. }) => config = self.watch_config().await?,
                     None => return Err(Error::Watch),
                 },
+                // The sender goes with the process.
+                Ok(()) = self.options.trust.changed() => {}
                 _ = expiry.tick() => self.facts.expire(clock::unix_nanos()),
             }
             self.flush().await?;
@@ -278,6 +282,7 @@ impl Exporter {
 
     fn declare(&mut self) {
         let declaration = &mut self.options.declaration;
+        declaration.trust_bundle_pem.clone_from(&self.options.trust.borrow_and_update());
         if self.options.pods_follow_nodes {
             declaration.pod_prefixes = carried(self.index.pod_cidrs());
         }

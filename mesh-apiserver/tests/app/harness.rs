@@ -52,6 +52,11 @@ impl Server {
         let Self { name, id, dir, app, more_flags } = self;
         app.stop().await;
         change(&dir.path().join("manifests"));
+        Self::start_at(name, id, dir, more_flags).await
+    }
+
+    /// Starts on the folders of one that has stopped.
+    pub(crate) async fn start_at(name: String, id: u32, dir: tempfile::TempDir, more_flags: Vec<String>) -> Self {
         let app = start_app(&name, id, dir.path(), &more_flags).await;
         Self { name, id, dir, app, more_flags }
     }

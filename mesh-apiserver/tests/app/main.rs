@@ -17,5 +17,6 @@ mod manifests;
 mod members;
 mod peers;
 mod restart;
+mod rotation;
 mod store;
 mod troubleshoot;

@@ -10,16 +10,16 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Server, until};
 
-/// Ports that nobody has on any of the replicas' hosts: one for Raft, one for clients.
-fn free_ports(hosts: &[String]) -> (u16, u16) {
+/// Ports that nobody has on any of the replicas' hosts: for Raft, for clients, and for agents and meshctl.
+pub(crate) fn free_ports(hosts: &[String]) -> [u16; 3] {
     loop {
-        let [raft, etcd] = [(); 2].map(|()| {
+        let ports = [(); 3].map(|()| {
             let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
             probe.local_addr().expect("it is bound").port()
         });
         let is_free = |port| hosts.iter().all(|host| TcpListener::bind((host.as_str(), port)).is_ok());
-        if raft != etcd && is_free(raft) && is_free(etcd) {
-            return (raft, etcd);
+        if BTreeSet::from(ports).len() == ports.len() && ports.into_iter().all(is_free) {
+            return ports;
         }
     }
 }
@@ -33,14 +33,15 @@ pub(crate) struct Plan {
     ca: tempfile::TempDir,
     raft: u16,
     etcd: u16,
+    mesh: u16,
 }
 
 impl Plan {
     /// For so many replicas.
     pub(crate) fn new(count: u64) -> Self {
         let hosts: Vec<String> = (1..=count).map(host).collect();
-        let (raft, etcd) = free_ports(&hosts);
-        Self { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd }
+        let [raft, etcd, mesh] = free_ports(&hosts);
+        Self { ca: tempfile::tempdir().expect("a folder for the CA"), raft, etcd, mesh }
     }
 
     /// Replicas 1, 2 and 3, together.
@@ -59,6 +60,7 @@ impl Plan {
             format!("--replica={}", list.join(",")),
             format!("--listen-raft={}:{}", host(own), self.raft),
             format!("--listen-etcd={}:{}", host(own), self.etcd),
+            format!("--listen-mesh={}:{}", host(own), self.mesh),
         ];
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         Server::start_with("east", 1, flags).await
@@ -70,7 +72,7 @@ pub(crate) async fn members(server: &Server) -> v1::GetStoreResponse {
 }
 
 /// Puts one key after another; returns how many, and what failed.
-async fn write(mut client: etcd_client::Client, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
+pub(crate) async fn write(mut client: etcd_client::Client, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let (mut written, mut failures) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
         match client.put(format!("test/{written}"), "value", None).await {

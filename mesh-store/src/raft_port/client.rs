@@ -41,6 +41,11 @@ impl GrpcTransport {
         Self { connect: Box::new(connect), connections: Mutex::default() }
     }
 
+    /// Lets go of every connection: calls under way end on theirs, further ones connect anew.
+    pub fn reconnect(&self) {
+        self.connections.lock().clear();
+    }
+
     fn channel(&self, to: &Member, bytes: usize) -> Result<Channel, String> {
         let mut connections = self.connections.lock();
         if connections.get(&to.id).is_none_or(|known| known.peer_urls != to.peer_urls) {

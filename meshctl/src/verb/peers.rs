@@ -33,6 +33,9 @@ pub(crate) struct Peer {
     pub(crate) reconnects: u64,
     pub(crate) relists: u64,
     pub(crate) clock_offset_micros: i64,
+    /// Why the CAs that it says are its own were not taken over.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) trust_refused: String,
     pub(crate) resources: Vec<Resource>,
     pub(crate) paths: Paths,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -107,6 +110,7 @@ impl Peer {
             clock_offset_micros: peer.clock_offset_micros,
             is_cilium: peer.is_cilium,
             shares_ca_with: peer.shares_ca_with,
+            trust_refused: peer.trust_refused,
             resources: peer
                 .resources
                 .into_iter()

@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
+use crate::certs::Certs;
+
 /// A running server; dropping it stops the server and removes its socket.
 pub(crate) struct Cluster {
     state: Arc<State>,
@@ -36,6 +38,7 @@ struct Inner {
     peers: BTreeMap<String, v1::PeerStatus>,
     reachable: Vec<Arc<State>>,
     tokens: usize,
+    certs: Certs,
 }
 
 impl Cluster {
@@ -87,6 +90,10 @@ impl Cluster {
             state.clone_into(&mut peer.state);
             reason.clone_into(&mut peer.reason);
         }
+    }
+
+    pub(crate) fn certs(&self, change: impl FnOnce(&mut Certs)) {
+        change(&mut self.state.inner.lock().certs);
     }
 
     pub(crate) fn tokens_made(&self) -> usize {
@@ -275,6 +282,29 @@ impl Admin for Server {
 
     async fn list_agents(&self, _: Request<v1::ListAgentsRequest>) -> Answer<v1::ListAgentsResponse> {
         Ok(Response::new(v1::ListAgentsResponse::default()))
+    }
+
+    async fn get_certificates(&self, _: Request<v1::GetCertificatesRequest>) -> Answer<v1::GetCertificatesResponse> {
+        Ok(Response::new(self.0.inner.lock().certs.shown(&self.0.name)))
+    }
+
+    async fn get_held(&self, _: Request<v1::GetHeldRequest>) -> Answer<v1::GetHeldResponse> {
+        Ok(Response::new(v1::GetHeldResponse::default()))
+    }
+
+    async fn rotate_leaves(&self, request: Request<v1::RotateLeavesRequest>) -> Answer<v1::RotateLeavesResponse> {
+        self.0.inner.lock().certs.renew();
+        Ok(Response::new(v1::RotateLeavesResponse { names: request.into_inner().names }))
+    }
+
+    async fn rotate_ca(&self, _: Request<v1::RotateCaRequest>) -> Answer<v1::RotateCaResponse> {
+        let rotation = self.0.inner.lock().certs.begin()?;
+        Ok(Response::new(v1::RotateCaResponse { rotation: Some(rotation) }))
+    }
+
+    async fn abort_ca_rotation(&self, _: Request<v1::AbortCaRotationRequest>) -> Answer<v1::AbortCaRotationResponse> {
+        let rotation = self.0.inner.lock().certs.abort()?;
+        Ok(Response::new(v1::AbortCaRotationResponse { rotation: Some(rotation) }))
     }
 }
 

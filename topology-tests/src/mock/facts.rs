@@ -101,8 +101,9 @@ impl Facts {
             facts.push(self.service(None));
         }
         let written = federation::contract::stamp::rfc3339(jiff::Timestamp::UNIX_EPOCH);
+        let exported = ClusterConfig::own(self.id, LAYOUT).capabilities;
         facts.extend(
-            Resource::MIRRORED.map(|kind| (self.layout().canary(kind, &self.name), written.clone().into_bytes())),
+            exported.exported().map(|kind| (self.layout().canary(kind, &self.name), written.clone().into_bytes())),
         );
         facts
     }
@@ -236,7 +237,7 @@ mod tests {
 
     fn checked(facts: &Facts, key: &str, value: &[u8]) -> Result<(), federation::contract::validate::Rejection> {
         let rules = facts.declaration(String::new(), String::new()).rules();
-        for kind in Resource::MIRRORED {
+        for kind in Resource::ALL {
             if let Some(rest) = key.strip_prefix(&facts.layout().prefix(kind, &facts.name)) {
                 return rules.check(kind, rest, value);
             }

@@ -16,6 +16,7 @@ mod partition;
 mod preference;
 mod real_manifests;
 mod restarts;
+mod rotation;
 mod staleness;
 mod store_clients;
 mod walking;

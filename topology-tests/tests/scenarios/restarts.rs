@@ -32,7 +32,7 @@ fn targets(s: &Scenario) -> Vec<Target> {
 }
 
 /// Runs `fault` while requests and long-lived connections go on; gives what failed.
-fn failures_during(s: &Scenario, fault: impl FnOnce()) -> Vec<Record> {
+pub(crate) fn failures_during(s: &Scenario, fault: impl FnOnce()) -> Vec<Record> {
     let client = s.lab.pod("frontend-0").unwrap();
     let plan = Plan { targets: targets(s), rate: 50, long: 4, large_every: 50 };
     let mut load = s.lab.start_load(&client, "load", &plan).unwrap();

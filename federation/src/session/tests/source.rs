@@ -21,6 +21,8 @@ use crate::contract::keys;
 pub(super) struct Source {
     pub(super) store: Arc<dyn Store>,
     pub(super) address: SocketAddr,
+    /// What it shows to callers.
+    pub(super) leaf: Arc<LiveLeaf>,
     metrics: Metrics,
     caller: ClusterName,
     tasks: TaskSet,
@@ -60,7 +62,7 @@ impl Source {
         let leaf = LiveLeaf::new(ca.issue_server(&ServerNames::default(), hour()).unwrap());
         let authorities = Authorities::new(ca.cluster().clone(), ca.bundle()).unwrap();
         authorities.set_peer(caller.cluster(), caller.bundle()).unwrap();
-        let tls = ServerTls::new(leaf, authorities, ClientAuth::Required);
+        let tls = ServerTls::new(Arc::clone(&leaf), authorities, ClientAuth::Required);
         let options = certs::incoming::Options::new("source", Connections::new(), TlsMetrics::default());
         let incoming = TlsIncoming::bind((Ipv4Addr::LOCALHOST, 0).into(), tls, options).await.unwrap();
         let address = incoming.local_addr().unwrap();
@@ -71,7 +73,7 @@ impl Source {
         tasks.spawn("source", OnExit::Log, async move {
             server().add_routes(services).serve_with_incoming_shutdown(incoming, stop).await
         });
-        Self { store, address, metrics, caller: caller.cluster().clone(), tasks, _dir: dir }
+        Self { store, address, leaf, metrics, caller: caller.cluster().clone(), tasks, _dir: dir }
     }
 
     /// Range calls served to the caller so far.

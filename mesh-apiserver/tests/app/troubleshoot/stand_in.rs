@@ -10,7 +10,7 @@ use certs::{
     Authorities, ClientAuth, Connections, Leaf, LiveLeaf, Principal, RootCa, ServerNames, ServerTls, TlsIncoming,
     TlsMetrics, TrustBundle, Validity,
 };
-use federation::contract::{ClusterConfig, Layout, Resource, keys};
+use federation::contract::{ClusterConfig, Layout, keys};
 use federation::{Declaration, PeerRecord};
 use mesh_runtime::{Cause, OnExit, Shutdown, TaskSet};
 use mesh_store::etcd::{Access, Authorizer, Denied, EtcdOptions, Gate, Grants, routes, server};
@@ -71,7 +71,8 @@ impl Plan {
             (keys::HEARTBEAT.to_owned(), now.clone().into_bytes()),
             (keys::cluster_config(&name), ClusterConfig::own(id, IdentityLayout::Clusters255).encode()),
         ]);
-        facts.extend(Resource::MIRRORED.map(|r| (Layout::State.canary(r, &name), now.clone().into_bytes())));
+        let exported = ClusterConfig::own(id, IdentityLayout::Clusters255).capabilities;
+        facts.extend(exported.exported().map(|r| (Layout::State.canary(r, &name), now.clone().into_bytes())));
         let readable = vec![
             KeyRange::prefix(keys::HEARTBEAT),
             KeyRange::prefix(keys::STATE),

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::report::{Agent, ClusterReport};
 use crate::age;
+use crate::verb::certs::report::State;
 use crate::verb::peers::Peer;
 
 /// One thing that is not well.
@@ -27,6 +28,19 @@ pub(super) fn of(report: &ClusterReport, now: Timestamp) -> Vec<Problem> {
         let text = format!("{}; no cluster is withdrawn meanwhile, local backends serve on", report.own_side);
         found.push(problem("own side", text));
     }
+    if let Some(first) = report.first_to_expire.as_ref().filter(|first| first.state != State::Ok) {
+        let word = if first.state == State::Expired { "expired" } else { "expires" };
+        let end = first.not_after.map_or_else(|| "at an unknown time".to_owned(), |end| format!("at {end}"));
+        let text = format!("{} of {} {word} {end}: see `meshctl certs status`", first.name, first.holder);
+        found.push(problem("certificates", text));
+    }
+    if let Some(rotation) = report.rotation.as_ref().filter(|rotation| !rotation.is_over) {
+        let since = age::since(now, rotation.since);
+        let waits: Vec<_> = rotation.awaited.iter().map(|one| one.party.as_str()).collect();
+        let waits = if waits.is_empty() { String::new() } else { format!(", waiting for {}", waits.join(", ")) };
+        let text = format!("a rotation of the CA is at stage {} for {since}{waits}", rotation.stage);
+        found.push(problem("certificates", text));
+    }
     for peer in &report.peers {
         of_peer(peer, now, &mut found);
     }
@@ -45,6 +59,9 @@ fn of_peer(peer: &Peer, now: Timestamp, found: &mut Vec<Problem>) {
     if peer.paths.state == "down" && peer.is_live() {
         let (by, since) = (peer.paths.unreached_by.join(", "), age::since(now, peer.paths.since));
         found.push(problem(&object, format!("no path to any of its nodes for {since}, as {by} see it")));
+    }
+    if !peer.trust_refused.is_empty() {
+        found.push(problem(&object, format!("its CAs stay as they were: {}", peer.trust_refused)));
     }
     for r in peer.resources.iter().filter(|r| r.rejected > 0) {
         let text = format!("{} keys of {} were rejected, the last: {}", r.rejected, r.kind, r.last_rejection);

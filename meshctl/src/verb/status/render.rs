@@ -36,6 +36,12 @@ pub(super) fn cluster(c: &ClusterReport, now: Timestamp, colour: bool) -> String
             c.services, c.global_services, c.endpoints, c.identities
         ),
     );
+    if let Some(first) = &c.first_to_expire {
+        let end = first.not_after.map_or_else(|| "unknown".to_owned(), |end| end.to_string());
+        let stage = c.rotation.as_ref().filter(|rotation| !rotation.is_over);
+        let stage = stage.map_or_else(String::new, |rotation| format!("; CA rotation at stage {}", rotation.stage));
+        line(&mut out, &format!("  certs   {} of {} ends first, {end}{stage}", first.name, first.holder));
+    }
     if c.peers.is_empty() {
         line(&mut out, "  no cluster is joined");
     } else {

@@ -5,6 +5,7 @@ use mesh_proto::v1;
 use serde::Serialize;
 
 use super::problems::{self, Problem};
+use crate::verb::certs::report::{Rotation, Row};
 use crate::verb::peers::Peer;
 use crate::{age, wire};
 
@@ -27,6 +28,9 @@ pub(super) struct ClusterReport {
     pub(super) own_side: String,
     pub(super) peers: Vec<Peer>,
     pub(super) agents: Vec<Agent>,
+    /// The one that expires first, of all that the cluster holds; `meshctl certs status` has the rest.
+    pub(super) first_to_expire: Option<Row>,
+    pub(super) rotation: Option<Rotation>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -117,6 +121,8 @@ impl ClusterReport {
             own_side: status.own_side,
             peers: status.peers.into_iter().map(|p| Peer::new(context, p)).collect(),
             agents: status.agents.into_iter().map(Agent::from).collect(),
+            first_to_expire: status.first_to_expire.map(|row| Row::new(row, now)),
+            rotation: status.rotation.map(Rotation::from),
             problems: Vec::new(),
         };
         report.problems = problems::of(&report, now);

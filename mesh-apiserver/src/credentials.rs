@@ -1,0 +1,250 @@
+//! The CA and the leaves of this replica: made at the first start, renewed while it runs, replaced when the cluster goes
+//! over to another CA. Also what meshctl needs to call from elsewhere: `admin.crt`, `admin.key` and `ca.crt` in the state
+//! folder.
+//!
+//! # Invariants
+//! - A CA is trusted by this replica, and that is remembered on disk, before a leaf of it is presented here, and before the
+//!   replica says so to anybody.
+
+mod remembered;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::rotation::{Rotation, Wanted};
+use certs::{
+    Authorities, CaFolder, CaHash, Cas, Connections, Leaf, LiveBundle, LiveCa, LiveLeaf, RootCa, ServerNames,
+    TrustBundle, Validity, bundle, ca_folder,
+};
+use mesh_runtime::{ErrorChain, Shutdown, file};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use self::remembered::Remembered;
+use crate::args::Config;
+
+/// Leaves live for months and are renewed with a third of that left.
+const LOOK_EVERY: Duration = Duration::from_hours(1);
+
+/// Why credentials cannot be made, kept or replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the cluster's CA cannot be used")]
+    Ca(#[from] certs::root_ca::Error),
+    #[error("the folder of the cluster's CA cannot be used")]
+    Folder(#[from] ca_folder::Error),
+    #[error("the administrator's certificate cannot be stored")]
+    Admin(#[from] certs::leaf::Error),
+    #[error("what is trusted cannot be kept in the state folder")]
+    File(#[from] file::Error),
+    #[error("the CAs of the rotation's record cannot be used")]
+    Bundle(#[from] bundle::Error),
+    #[error("the CAs of this cluster cannot verify callers")]
+    Authorities(#[from] certs::authorities::Error),
+    #[error("the CAs of this cluster cannot verify servers")]
+    Verifier(#[from] certs::client::Error),
+    #[error(
+        "the key of the CA {hash} is not in {dir}: copy it there from the replica that has it (the folder \"next\", or \
+         ca.crt and ca.key), or abort the rotation"
+    )]
+    NoKey { hash: CaHash, dir: String },
+}
+
+/// Shared by all that sign, serve and call in this process.
+pub struct Credentials {
+    pub ca: Arc<LiveCa>,
+    pub folder: CaFolder,
+    /// Shown to callers.
+    pub server: Arc<LiveLeaf>,
+    /// Shown to other clusters: `remote-<own>`.
+    pub remote: Arc<LiveLeaf>,
+    /// By which callers are verified.
+    pub authorities: Arc<Authorities>,
+    /// By which this replica verifies the others.
+    pub trust: Arc<LiveBundle>,
+    /// The same as PEM, for who tells others of it.
+    told: watch::Sender<String>,
+    names: ServerNames,
+    ca_dir: PathBuf,
+    state_dir: PathBuf,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl Credentials {
+    pub fn prepare(config: &Config) -> Result<Self, Error> {
+        let (folder, cas) = CaFolder::open(&config.ca_dir, &config.cluster)?;
+        let (ca, bundle) = start_with(cas, Remembered::load(&config.state_dir))?;
+        let names = ServerNames { dns: Vec::new(), ips: config.advertise.clone() };
+        let credentials = Self {
+            server: LiveLeaf::new(ca.issue_server(&names, lasting())?),
+            remote: LiveLeaf::new(ca.issue_remote(lasting())?),
+            authorities: Authorities::new(config.cluster.clone(), bundle.clone())?,
+            trust: LiveBundle::new(bundle.clone()).map_err(certs::client::Error::from)?,
+            told: watch::channel(bundle.pem()).0,
+            ca: LiveCa::new(ca),
+            folder,
+            names,
+            ca_dir: config.ca_dir.clone(),
+            state_dir: config.state_dir.clone(),
+            changing: Mutex::new(()),
+        };
+        // A folder that gets a second CA must not make a restart trust more than the cluster's record says.
+        credentials.trust_all(&bundle, credentials.ca.get().hash())?;
+        credentials.keep_admin()?;
+        Ok(credentials)
+    }
+
+    /// The CAs that are trusted for this cluster, PEM, as they change.
+    pub fn told(&self) -> watch::Receiver<String> {
+        self.told.subscribe()
+    }
+
+    /// Keeps the leaves fresh until stopped. A failure is tried again: what is in use still counts.
+    pub async fn renew(self: Arc<Self>, shutdown: Shutdown) {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        while shutdown.unless_requested(ticks.tick()).await.is_some() {
+            let now = jiff::Timestamp::now();
+            let due = |leaf: &LiveLeaf| leaf.get().is_renewal_due(now);
+            let renewed = self.reissue(due(&self.server), due(&self.remote)).and_then(|()| self.keep_admin());
+            if let Err(error) = renewed {
+                tracing::error!(error = %ErrorChain(&error), "certificates cannot be renewed");
+            }
+        }
+    }
+
+    /// Makes fresh leaves of these names, of those that are this replica's.
+    pub fn renew_now(&self, is_wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let name = |leaf: &LiveLeaf| is_wanted(leaf.get().common_name());
+        self.reissue(name(&self.server), name(&self.remote))?;
+        if is_wanted(&self.admin_name()) { self.make_admin() } else { Ok(()) }
+    }
+
+    fn reissue(&self, server: bool, remote: bool) -> Result<(), Error> {
+        let ca = self.ca.get();
+        if server {
+            self.server.replace(ca.issue_server(&self.names, lasting())?);
+        }
+        if remote {
+            self.remote.replace(ca.issue_remote(lasting())?);
+        }
+        Ok(())
+    }
+
+    /// Does what the record of the cluster's rotation says; without one the CA in use is the only one. Returns whether
+    /// leaves are of another CA than before. Repeating it changes nothing, and after a failure goes on where it was.
+    pub fn follow(&self, record: Option<&Rotation>, connections: &Connections) -> Result<bool, Error> {
+        let _changing = self.changing.lock();
+        let (wanted, bundle) = if let Some(record) = record {
+            (record.wanted(), record.bundle()?)
+        } else {
+            let current = self.folder.read()?.current;
+            (Wanted { trusts: [current.hash()].into(), issuer: current.hash() }, current.bundle())
+        };
+        let known = self.authorities.own_bundle();
+        // Everything that was trusted stays so until this replica's own leaves are those that all others trust.
+        self.trust_all(&known.merge(&bundle)?, self.ca.get().hash())?;
+        let is_other_issuer = self.ca.get().hash() != wanted.issuer;
+        if is_other_issuer {
+            let ca = self.folder.read()?.of(&wanted.issuer);
+            let no_key = || Error::NoKey { hash: wanted.issuer, dir: self.ca_dir.display().to_string() };
+            self.ca.replace(ca.ok_or_else(no_key)?);
+            self.reissue(true, true)?;
+        }
+        self.trust_all(&bundle, wanted.issuer)?;
+        self.keep_admin()?;
+        let cut = connections.cut_untrusted(&self.authorities);
+        if cut > 0 {
+            tracing::info!(connections = cut, "cut: they were made by leaves of a CA that is trusted no more");
+        }
+        if let Some(record) = record.filter(|record| record.wanted().trusts.len() == 1) {
+            if wanted.issuer == record.new {
+                self.folder.promote(&record.new)?;
+            } else {
+                self.folder.discard_next(&record.new)?;
+            }
+        }
+        Ok(is_other_issuer)
+    }
+
+    fn trust_all(&self, bundle: &TrustBundle, issuer: CaHash) -> Result<(), Error> {
+        Remembered { bundle: bundle.clone(), issuer }.save(&self.state_dir)?;
+        self.authorities.set_own(bundle.clone())?;
+        self.trust.replace(bundle.clone()).map_err(certs::client::Error::from)?;
+        let pem = bundle.pem();
+        self.told.send_if_modified(|known| {
+            let is_news = *known != pem;
+            *known = pem;
+            is_news
+        });
+        Ok(())
+    }
+
+    /// The administrator's leaf as it is in the state folder; `None` while it cannot be used.
+    pub fn admin(&self) -> Option<Leaf> {
+        let [_, certificate, key] = self.admin_files();
+        Leaf::load(&certificate, &key).ok()
+    }
+
+    fn admin_name(&self) -> String {
+        format!("admin-{}", self.authorities.own_name())
+    }
+
+    fn admin_files(&self) -> [PathBuf; 3] {
+        ["ca.crt", "admin.crt", "admin.key"].map(|name| self.state_dir.join(name))
+    }
+
+    /// Leaves files alone that are still good, so that copies of them stay equal.
+    fn keep_admin(&self) -> Result<(), Error> {
+        let is_good = self.admin().is_some_and(|leaf| {
+            let signed_by = self.trust.get().issuer_of(&leaf);
+            signed_by == Some(self.ca.get().hash()) && !leaf.is_renewal_due(jiff::Timestamp::now())
+        });
+        if !is_good {
+            self.make_admin()?;
+        }
+        let [ca, ..] = self.admin_files();
+        let trusted = self.trust.get().pem();
+        if !std::fs::read_to_string(&ca).is_ok_and(|text| text == trusted) {
+            file::write_atomic(&ca, trusted.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    fn make_admin(&self) -> Result<(), Error> {
+        let [_, certificate, key] = self.admin_files();
+        self.ca.get().issue_admin(lasting())?.save(&certificate, &key)?;
+        tracing::info!(certificate = %certificate.display(), "wrote the administrator's certificate");
+        Ok(())
+    }
+
+    /// Where the CA's keys are, for people.
+    pub fn ca_dir(&self) -> &Path {
+        &self.ca_dir
+    }
+}
+
+fn lasting() -> Validity {
+    Validity::lasting(Validity::LEAF)
+}
+
+/// The CA that signs and those that are trusted until the record can be read, for which others must be reached: what this
+/// replica held last. One that never held anything takes what is in the folder.
+fn start_with(cas: Cas, remembered: Option<Remembered>) -> Result<(RootCa, TrustBundle), Error> {
+    if let Some(Remembered { bundle, issuer }) = remembered {
+        if cas.hashes().any(|hash| hash == issuer) && bundle.contains(&issuer) {
+            let ca = cas.of(&issuer).expect("its hash is among theirs");
+            return Ok((ca, bundle));
+        }
+        tracing::warn!(ca = %issuer, "the CA that this replica last signed with is not in the folder: the one there is used");
+    }
+    let bundle = match &cas.next {
+        Some(next) => cas.current.bundle().merge(&next.bundle())?,
+        None => cas.current.bundle(),
+    };
+    Ok((cas.current, bundle))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! `meshctl certs`: when what expires, and how far a rotation is.
+
+pub(crate) mod report;
+mod rotate;
+
+use jiff::Timestamp;
+use mesh_proto::v1;
+pub(crate) use rotate::rotate;
+
+use self::report::{Report, render};
+use crate::app::Run;
+use crate::ask;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+pub(crate) async fn status(run: &Run) -> Result<Exit, Failure> {
+    let answers = ask::all(&run.asked, run.timeout, async |mut admin| {
+        let result = admin.api.get_certificates(v1::GetCertificatesRequest {}).await;
+        admin.answer("GetCertificates", result)
+    })
+    .await;
+    run.report(&answers.failures);
+    let exit = answers.exit();
+    let reports: Vec<Report> =
+        answers.answers.into_iter().map(|(context, found)| Report::new(&context, found, Timestamp::now())).collect();
+    let is_well = reports.iter().all(|report| report.problems.is_empty());
+    run.output.data(&reports, |reports, colour| {
+        reports.iter().map(|report| render(report, colour)).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(if is_well { exit } else { exit.max(Exit::Degraded) })
+}
