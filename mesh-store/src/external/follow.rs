@@ -18,7 +18,7 @@ use crate::backend::{Error, Result, WatchBatch, WatchControl, WatchRequest, Watc
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_MOST: Duration = Duration::from_secs(1);
+pub(super) const RETRY_MOST: Duration = Duration::from_secs(1);
 /// etcd does not answer a question for progress while it still has events for the watch: so it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 

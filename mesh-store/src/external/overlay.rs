@@ -18,9 +18,9 @@ use mesh_store_mvcc::{
 
 use tokio::time::Instant;
 
-use super::follow::Following;
+use super::follow::{Following, RETRY_MOST};
 use super::{External, convert};
-use crate::backend::{Error, Result, WatchBatch, WatchUpdate};
+use crate::backend::{Class, Error, Result, WatchBatch, WatchUpdate};
 
 /// etcd's limit for a transaction is 128, unless it is told otherwise.
 const READS_PER_TXN: usize = 100;
@@ -119,7 +119,7 @@ impl Overlaid {
                 WatchUpdate::Events(batch) => batch,
                 other => return Some(other),
             };
-            match self.shown(&batch).await {
+            match self.shown_patiently(&batch).await {
                 Ok(events) if events.is_empty() => {
                     let is_due = self.told_at.elapsed() >= self.interval;
                     if self.following.take_owed() || is_due {
@@ -132,10 +132,27 @@ impl Overlaid {
                 Err(Error::Refused(Refusal::Compacted { compact_revision })) => {
                     return Some(WatchUpdate::Compacted { compact_revision });
                 }
+                // The store stops, or will never say: the end of this watch is all that can be told.
                 Err(error) => {
                     tracing::warn!(%error, "a watch ends: the other places of what changed cannot be read");
                     return None;
                 }
+            }
+        }
+    }
+
+    /// A watch outlives an etcd that is away, as [`Following`] does: what changed waits until it can be told.
+    async fn shown_patiently(&self, batch: &WatchBatch) -> Result<Vec<Event>> {
+        loop {
+            match self.shown(batch).await {
+                Err(error) if error.class() == Class::Retryable => {
+                    tracing::warn!(%error, "a watch waits for the other places of what changed");
+                    tokio::select! {
+                        () = self.store.stop.cancelled() => return Err(Error::Stopped),
+                        () = tokio::time::sleep(RETRY_MOST) => {}
+                    }
+                }
+                done => return done,
             }
         }
     }
