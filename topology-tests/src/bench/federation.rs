@@ -44,6 +44,8 @@ pub use verdict::{Row, table};
 pub enum Part {
     /// All clusters joined at once, a burst, churn, and a restart
     Bootstrap,
+    /// All clusters joined at once, with three replicas
+    Replicas,
     /// The same churn among few and many clusters
     Clusters,
     /// One backend of 5,000 comes and goes
@@ -151,7 +153,7 @@ pub struct Results {
     pub replicas: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap_s: Option<f64>,
-    /// The first of three replicas, the others following.
+    /// The same with three replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap_three_replicas_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,6 +218,7 @@ pub async fn run(plan: &Plan) -> Result<Results> {
         eprintln!("federation: {part}");
         let done = match part {
             Part::Bootstrap => bootstrap::measure(plan, &mut results).await,
+            Part::Replicas => bootstrap::measure_replicas(plan, &mut results).await,
             Part::Clusters => clusters::measure(plan, &mut results).await,
             Part::Backends => backends::measure(plan, &mut results).await,
             Part::Agent => agents_memory::measure(plan, &mut results).await,

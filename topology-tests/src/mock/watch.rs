@@ -90,6 +90,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use mesh_store::Store as _;
 
     use super::super::MockStore;
@@ -122,13 +123,13 @@ mod tests {
         assert_eq!(keys(&mut watcher).await, ["a/1", "a/2", "a/3"]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stalled_store_says_nothing_until_it_goes_on() {
         let store = MockStore::new(7);
         let mut watcher = store.watch(WatchRequest::prefix("a/", 2)).await.unwrap();
         store.set_stalled(true);
         store.write(fact(1));
-        tokio::time::timeout(Duration::from_mins(1), watcher.next()).await.expect_err("silence");
+        assert!(watcher.next().now_or_never().is_none(), "what is there is not told");
         store.set_stalled(false);
         assert_eq!(keys(&mut watcher).await, ["a/1"]);
     }

@@ -1,6 +1,7 @@
 //! A real node-agent's memory, with all endpoints of all clusters in its maps. Runs where the benchmark has a network
 //! namespace of its own, with a device that stands for the node's uplink.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -63,11 +64,7 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     let address = ([127, 0, 0, 1], METRICS_PORT).into();
     agent.wait_ready("it says that it is ready", Duration::from_mins(3), || figures::is_ready(address))?;
     results.agent_ready_s = Some(rounded(began.elapsed().as_secs_f64()));
-    let text = figures::get(address, "/metrics").await?;
-    let addresses = figures::sum_of(&text, "isthmus_addresses", "");
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    let addresses = addresses as usize;
-    anyhow::ensure!(addresses >= want, "the agent has {addresses} addresses in its maps, not {want}");
+    let addresses = filled(address, want).await?;
     results.agent_addresses = Some(addresses);
     let (now, peak) = figures::memory_mib(agent.pid())?;
     results.agent_rss_mib = Some(rounded(now));
@@ -77,6 +74,21 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     run("umount", &[&bpffs.display().to_string()])?;
     drop(peers);
     server.end()
+}
+
+/// Waits until the agent says that its maps hold so many addresses; how many they are then.
+async fn filled(metrics: SocketAddr, want: usize) -> Result<usize> {
+    let began = Instant::now();
+    loop {
+        let text = figures::get(metrics, "/metrics").await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let addresses = figures::sum_of(&text, "isthmus_addresses", "") as usize;
+        if addresses >= want {
+            return Ok(addresses);
+        }
+        anyhow::ensure!(began.elapsed() < PATIENCE, "the agent has {addresses} addresses in its maps, not {want}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What stands for the node's way to others; nothing is behind it.

@@ -47,16 +47,17 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     restart(plan, &mut server, want, results).await?;
     drop(peers);
     drop(agent);
-    server.end()?;
+    server.end()
+}
 
-    if scale.replicas > 1 {
-        let (server, peers) = begin(plan, "bootstrap-3", scale.replicas, scale.clusters, scale.shape)?;
-        let agent = follow(&server, "bench-1").await?;
-        results.bootstrap_three_replicas_s = Some(join_all(plan, &server, &peers, &agent).await?);
-        drop(peers);
-        server.end()?;
-    }
-    Ok(())
+/// The same joining, where every write of the mirror has to be on the disks of a majority of replicas.
+pub(super) async fn measure_replicas(plan: &Plan, results: &mut Results) -> Result<()> {
+    let scale = &plan.scale;
+    let (server, peers) = begin(plan, "replicas", scale.replicas, scale.clusters, scale.shape)?;
+    let agent = follow(&server, "bench-1").await?;
+    results.bootstrap_three_replicas_s = Some(join_all(plan, &server, &peers, &agent).await?);
+    drop(peers);
+    server.end()
 }
 
 /// An API server that has no peers yet, and the peers.

@@ -11,8 +11,9 @@ use super::server::Server;
 use super::{Plan, Results, figures};
 use crate::bench::stats::{percentile, rounded};
 
-/// Changes a second while it happens, so that going on where one stopped means something.
-const CHURN: u32 = 50;
+/// Changes a second while it happens, so that going on where one stopped means something. Each is as many messages as there
+/// are agents.
+const CHURN: u32 = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Default, Serialize)]
