@@ -155,11 +155,14 @@ impl From<v1::ServiceStanding> for Remote {
     }
 }
 
-/// `cluster-b live, cluster-c withdrawn for 12s: why`.
+/// `cluster-b live, cluster-c withdrawn for 12s: why`; of the reason the first part, JSON has all of it.
 fn remote(remotes: &[Remote], now: Timestamp) -> Cell {
     let one = |r: &Remote| match r.state.as_str() {
         "live" => format!("{} live", r.cluster),
-        state => format!("{} {state} for {}: {}", r.cluster, age::since(now, r.since), r.reason),
+        state => {
+            let reason = r.reason.split(';').next().unwrap_or_default();
+            format!("{} {state} for {}: {reason}", r.cluster, age::since(now, r.since))
+        }
     };
     let is = |state: &str| remotes.iter().any(|r| r.state == state);
     let tone = match (is("withdrawn"), is("stale")) {
@@ -344,14 +347,16 @@ mod tests {
             reason: reason.into(),
         };
         let mut message = message();
-        message.standings =
-            vec![standing("cluster-b", "live", 1, ""), standing("cluster-c", "withdrawn", 88, "no path to it")];
+        message.standings = vec![
+            standing("cluster-b", "live", 1, ""),
+            standing("cluster-c", "withdrawn", 88, "no path to it; no control"),
+        ];
         message.service.as_mut().unwrap().withdraw_after_seconds = 60;
         let row = row("a", message).unwrap();
         assert_eq!(preference(&row), "local; withdraw-after 60s");
         let now = Timestamp::from_second(100).unwrap();
         let text = table(&[row], now).render(false);
-        assert!(text.contains("cluster-b live, cluster-c withdrawn for 12s: no path to it"), "{text}");
+        assert!(text.contains("cluster-b live, cluster-c withdrawn for 12s: no path to it\n"), "{text}");
     }
 
     #[test]
