@@ -208,7 +208,7 @@ impl Rotation {
                 (true, true) => "still trusts the old CA",
                 (true, false) => "does not trust the old CA",
             };
-            return Some(report.missing(which));
+            return Some(report.missing(format!("{which}{}", suffix(&report.note))));
         }
         if is_peer {
             return None;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use certs::{Leaf, TrustBundle};
+use certs::{CaHash, Leaf, TrustBundle};
 use serde::{Deserialize, Serialize};
 
 /// How often its exporter writes a heartbeat, in seconds (Cilium `pkg/kvstore/heartbeat`).
@@ -25,6 +25,9 @@ pub struct CiliumAccess {
     pub cert_file: PathBuf,
     /// Its key; a file that nobody else may read.
     pub key_file: PathBuf,
+    /// The CAs of the own cluster that it was given, as its people say: it cannot say so itself when they are rotated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knows_cas: Vec<CaHash>,
 }
 
 /// One address of its etcd.

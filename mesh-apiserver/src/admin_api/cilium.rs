@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use certs::Validity;
+use certs::{CaHash, Validity};
 use federation::join::{CiliumError, join_cilium};
 use federation::peer::{CiliumAccess, CiliumEndpoint, Declaration};
 use mesh_proto::convert::encryption;
@@ -84,12 +84,19 @@ fn words(request: v1::ConnectCiliumRequest) -> Result<(Declaration, CiliumAccess
         trusted_ca_file: file("trusted-ca-file", request.trusted_ca_file)?,
         cert_file: file("cert-file", request.cert_file)?,
         key_file: file("key-file", request.key_file)?,
+        knows_cas: request.knows_cas.iter().map(|hash| ca_hash(hash)).collect::<Result<_, _>>()?,
     };
     Ok((declaration, access))
 }
 
 fn bad(error: &(dyn std::error::Error + 'static)) -> Status {
     Status::invalid_argument(ErrorChain(error).to_string())
+}
+
+fn ca_hash(text: &str) -> Result<CaHash, Status> {
+    text.parse().map_err(|_says_no_more| {
+        Status::invalid_argument(format!("knows-cas {text:?} is no hash of a CA: `meshctl certs status` shows them"))
+    })
 }
 
 /// A path that means the same whatever folder the server was started in.

@@ -215,6 +215,12 @@ fn agent_report(agent: &v1::AgentStatus) -> Report {
 
 fn peer_report(peer: &Snapshot) -> Report {
     let party = Party::Peer(peer.peer.declaration.name.to_string());
+    if let Some(access) = &peer.peer.cilium {
+        let trusts = access.knows_cas.iter().copied().collect();
+        let note = "a Cilium cluster cannot say what it trusts: give it the CAs that are to be trusted, write their hashes under \
+                    `knows-cas` in its file, and connect it again";
+        return Report { party, held: Some(Held { trusts, ..Held::default() }), note: note.to_owned() };
+    }
     match &peer.trusts_us {
         _ if peer.signs.phase != federation::state::Phase::Following => {
             let (state, since) = (peer.standing.state, since(peer.standing.since_unix_nanos));

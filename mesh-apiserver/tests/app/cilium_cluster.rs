@@ -114,6 +114,7 @@ impl Cilium {
             service_prefixes: vec![prefix("10.103.0.0/16")],
             max_connected_clusters: 255,
             encryption: v1::Encryption::Wireguard.into(),
+            knows_cas: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use tonic::Code;
 use super::exporter::ID;
 use super::{Cilium, prefix};
 use crate::harness::{Replica, Server, node, subscribe, until};
+use crate::rotation;
 
 pub(super) async fn east() -> Server {
     let east = Server::start("east", 7).await;
@@ -182,5 +183,43 @@ async fn a_disconnected_cilium_cluster_leaves_nothing_behind() {
     };
     replica.follow(&mut stream, |r| !r.objects.keys().any(of_c)).await;
     drop(stream);
+    east.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_of_the_own_ca_waits_until_a_cilium_clusters_people_say_that_it_was_given_the_new_one() {
+    let cilium = Cilium::start().await;
+    cilium.export(ID).await;
+    let east = Server::start("east", 7).await;
+    east.ready().await;
+    let mut admin = east.admin().await;
+    admin.connect_cilium(cilium.request("remote")).await.unwrap();
+    live(&east).await;
+    let begun = rotation::begin(&east).await;
+    until("the Cilium cluster alone is awaited", || async {
+        let awaited = rotation::rotation(&east).await.awaited;
+        matches!(&awaited[..], [one] if one.party == "peer c" && one.what.contains("`knows-cas` in its file"))
+            .then_some(())
+    })
+    .await;
+    let bad = v1::ConnectCiliumRequest { knows_cas: vec!["ab:cd".into()], ..cilium.request("remote") };
+    let refused = admin.connect_cilium(bad).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("\"ab:cd\" is no hash"), "{refused}");
+
+    let knows = |cas: &[&String]| v1::ConnectCiliumRequest {
+        knows_cas: cas.iter().map(|&hash| hash.clone()).collect(),
+        ..cilium.request("remote")
+    };
+    admin.connect_cilium(knows(&[&begun.old_ca, &begun.new_ca])).await.unwrap();
+    rotation::until_stage(&east, "retire").await;
+    until("it still trusts the old one", || async {
+        let awaited = rotation::rotation(&east).await.awaited;
+        awaited.iter().any(|one| one.party == "peer c" && one.what.contains("still trusts the old CA")).then_some(())
+    })
+    .await;
+    admin.connect_cilium(knows(&[&begun.new_ca])).await.unwrap();
+    rotation::until_stage(&east, "done").await;
+    live(&east).await;
+    assert_eq!(state(&east).await.unwrap().relists, 0);
     east.app.stop().await;
 }

@@ -41,6 +41,9 @@ struct File {
     max_connected_clusters: u32,
     #[serde(default)]
     encryption: Encryption,
+    /// Hashes of the CAs of the cluster that joins it which it was given.
+    #[serde(default)]
+    knows_cas: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +97,7 @@ fn request(text: &str, stem: &str) -> Result<v1::ConnectCiliumRequest, String> {
         service_prefixes: prefixes(&file.service_prefixes),
         max_connected_clusters: file.max_connected_clusters,
         encryption: encryption.into(),
+        knows_cas: file.knows_cas,
     })
 }
 
