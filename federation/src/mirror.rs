@@ -81,7 +81,7 @@ impl Mirror {
     /// Forgets the resume point: the source is another store than before. What is mirrored stays until it is listed again.
     pub fn restart(&mut self, source_cluster_id: u64) {
         let MirrorRecord { id, imports_revision, .. } = self.record;
-        self.record = MirrorRecord { id, imports_revision, source_cluster_id, ..MirrorRecord::default() };
+        self.record = MirrorRecord { id, source_cluster_id, imports_revision, ..MirrorRecord::default() };
     }
 
     /// Says that a watch must list before it can go on.

@@ -108,7 +108,7 @@ impl View {
                 Some(Fact::RemoteService { cluster, name, value }) => {
                     let (service, backends) = value.unzip();
                     let backends = backends.map(by_address);
-                    let changed = self.slices.set_legacy(&cluster, name.clone(), backends);
+                    let changed = self.slices.set_legacy(&cluster, &name, backends);
                     let key = Key::Service { cluster: cluster.clone(), service: name };
                     self.set(key, service.map(Object::Service), &mut touched);
                     self.set_backends(&cluster, changed, &mut touched);

@@ -37,7 +37,7 @@ impl Slices {
     pub(super) fn set_legacy(
         &mut self,
         cluster: &ClusterName,
-        service: ServiceName,
+        service: &ServiceName,
         backends: Option<Backends>,
     ) -> Touched {
         let known = self.clusters.entry(cluster.clone()).or_default();
@@ -47,7 +47,7 @@ impl Slices {
                 let before = known.legacy.insert(service.clone(), backends);
                 before.map(Backends::into_keys).into_iter().flatten().chain(addresses).collect::<BTreeSet<_>>()
             }
-            _ => known.legacy.remove(&service).map(Backends::into_keys).into_iter().flatten().collect(),
+            _ => known.legacy.remove(service).map(Backends::into_keys).into_iter().flatten().collect(),
         };
         before.into_iter().map(|address| (service.clone(), address)).collect()
     }
@@ -168,7 +168,7 @@ mod tests {
         let mut slices = Slices::default();
         let touched = slices.set_legacy(
             &b,
-            cart.clone(),
+            &cart,
             Some([backend("10.0.0.1", 80, Active), backend("10.0.0.2", 80, Active)].into()),
         );
         assert_eq!(touched.len(), 2);
@@ -190,7 +190,7 @@ mod tests {
         let touched = slices.set_slice(&b, "shop/z", None);
         assert_eq!(touched.len(), 2, "with its last slice gone its own value counts again");
         assert_eq!(shown(&slices, &b), [(1, Active, 1), (2, Active, 1)]);
-        assert_eq!(slices.set_legacy(&b, cart, None).len(), 2);
+        assert_eq!(slices.set_legacy(&b, &cart, None).len(), 2);
         assert!(shown(&slices, &b).is_empty());
     }
 

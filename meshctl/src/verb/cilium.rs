@@ -53,7 +53,7 @@ pub(crate) async fn config(run: &Run, args: &CiliumConfig) -> Result<Exit, Failu
         Reader::Local => local(&mut admin, &own, args).await?,
         Reader::Remote => remote(&own, args)?,
     };
-    run.output.data(&folder, |folder, colour| table(folder, colour))?;
+    run.output.data(&folder, table)?;
     match args.reader {
         Reader::Local => output::note(format!(
             "next: mount {} at {} of Cilium's agents and operator; run the same again before the certificate ends, and \
@@ -156,9 +156,9 @@ fn table(folder: &Folder, colour: bool) -> String {
     for file in &folder.files {
         table.row([file.file.as_str().into(), file.what.as_str().into(), file.done.into()]);
     }
-    let mut text = table.render(colour);
-    if let Some(expires) = folder.expires {
-        text.push_str(&format!("\nthe certificate ends at {expires}\n"));
+    let text = table.render(colour);
+    match folder.expires {
+        Some(expires) => format!("{text}\nthe certificate ends at {expires}\n"),
+        None => text,
     }
-    text
 }

@@ -12,8 +12,8 @@ use mesh_store::backend::{
     Error, Identity, Leadership, LeaseTimeToLive, Member, Result, Status, Store, WatchRequest, Watcher,
 };
 use mesh_store::mvcc::{
-    Command, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Response, State, TxnOp, TxnRequest, TxnResponse,
+    Command, DeleteRangeRequest, DeleteRangeResponse, LeaseGranted, LeaseId, Overlay, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, Response, State, TxnOp, TxnRequest, TxnResponse,
 };
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -107,6 +107,14 @@ impl Store for MockStore {
         async move {
             self.0.until_it_answers().await;
             self.0.state.read().range(&request).map_err(Error::Refused)
+        }
+        .boxed()
+    }
+
+    fn range_through(&self, request: RangeRequest, overlay: Overlay) -> BoxFuture<'_, Result<RangeResponse>> {
+        async move {
+            self.0.until_it_answers().await;
+            self.0.state.read().range_through(&request, &overlay).map_err(Error::Refused)
         }
         .boxed()
     }

@@ -78,9 +78,8 @@ async fn a_foreign_change_of_the_cluster_config_is_told_and_taken_back_at_once()
             Some(text) => drop(admin.put(CONFIG, text, None).await.unwrap()),
             None => drop(admin.delete(CONFIG, None).await.unwrap()),
         }
-        let is_foreign = |step: &Step| match is_put {
-            true => step.is_event("modify", CONFIG) && step.value == more,
-            false => step.is_event("delete", CONFIG),
+        let is_foreign = |step: &Step| {
+            if is_put { step.is_event("modify", CONFIG) && step.value == more } else { step.is_event("delete", CONFIG) }
         };
         cilium.until("foreign change", is_foreign).await;
         // Its exporter says at once what is so.

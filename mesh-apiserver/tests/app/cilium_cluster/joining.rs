@@ -177,8 +177,11 @@ async fn a_disconnected_cilium_cluster_leaves_nothing_behind() {
     let request = v1::DisconnectPeerRequest { peer_name: "c".into() };
     assert!(east.admin().await.disconnect_peer(request).await.unwrap().into_inner().was_connected);
     let of_c = |key: &Key| match key {
-        Key::Cluster(cluster) | Key::Node { cluster, .. } | Key::Ip { cluster, .. } => cluster.as_str() == "c",
-        Key::Service { cluster, .. } | Key::Backend { cluster, .. } => cluster.as_str() == "c",
+        Key::Cluster(cluster)
+        | Key::Node { cluster, .. }
+        | Key::Ip { cluster, .. }
+        | Key::Service { cluster, .. }
+        | Key::Backend { cluster, .. } => cluster.as_str() == "c",
         Key::Identity(number) => number.0 >> 16 == 3,
     };
     replica.follow(&mut stream, |r| !r.objects.keys().any(of_c)).await;

@@ -40,21 +40,15 @@ pub(super) fn is_ours(text: &str) -> bool {
 /// How to reach the etcd API of `own`; the files are those of CA, certificate and key, in the folder `mounted`.
 pub(super) fn entry(own: &v1::ClusterDeclaration, mounted: &Path, files: [&str; 3]) -> Result<String, String> {
     let (endpoints, aliases) = endpoints(own)?;
-    let mut text = String::from(HEADER);
-    text.push_str("endpoints:\n");
-    for endpoint in endpoints {
-        text.push_str(&format!("- {endpoint}\n"));
-    }
-    for (field, file) in ["trusted-ca-file", "cert-file", "key-file"].into_iter().zip(files) {
-        text.push_str(&format!("{field}: {}\n", mounted.join(file).display()));
-    }
+    let mut lines = vec!["endpoints:".to_owned()];
+    lines.extend(endpoints.iter().map(|endpoint| format!("- {endpoint}")));
+    let fields = ["trusted-ca-file", "cert-file", "key-file"].into_iter().zip(files);
+    lines.extend(fields.map(|(field, file)| format!("{field}: {}", mounted.join(file).display())));
     if !aliases.is_empty() {
-        text.push_str(&format!("cilium-host-aliases:\n- hostname: {}\n  ips:\n", host(own)));
-        for ip in aliases {
-            text.push_str(&format!("  - {ip}\n"));
-        }
+        lines.push(format!("cilium-host-aliases:\n- hostname: {}\n  ips:", host(own)));
+        lines.extend(aliases.iter().map(|ip| format!("  - {ip}")));
     }
-    Ok(text)
+    Ok(format!("{HEADER}{}\n", lines.join("\n")))
 }
 
 fn host(own: &v1::ClusterDeclaration) -> String {

@@ -20,7 +20,7 @@ const PORT: u16 = 2379;
 /// Cilium's fields (`pkg/clustermesh/common/config.go`) have Cilium's names.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct File {
+struct Written {
     /// `https://host[:port]`.
     endpoints: Vec<String>,
     trusted_ca_file: String,
@@ -75,7 +75,7 @@ pub(super) fn read(path: &Path) -> Result<v1::ConnectCiliumRequest, Failure> {
 }
 
 fn request(text: &str, stem: &str) -> Result<v1::ConnectCiliumRequest, String> {
-    let file: File = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let file: Written = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let mut endpoints = Vec::new();
     for url in &file.endpoints {
         endpoints.extend(addresses(url, &file.cilium_host_aliases)?);
