@@ -11,6 +11,7 @@ use crate::harness::{GLOBAL, Server, global_service, node, pod};
 const HIDDEN: [&str; 4] = ["shop", "cart", "10.1.0.9", "10.101.0.77"];
 const ADDRESS: &str = "cilium/state/ip/v1/default/10.1.0.9";
 const SERVICE: &str = "cilium/state/services/v1/east/shop/cart";
+const SLICE: &str = "cilium/state/endpointslices/v1/east/shop/cart-x";
 
 pub(super) struct Mesh {
     pub(super) east: Server,

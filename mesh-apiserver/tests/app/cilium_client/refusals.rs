@@ -39,6 +39,10 @@ async fn what_is_not_a_remote_clusters_is_refused_in_etcds_words_and_the_connect
                 unanswered.is_empty()
             })
             .await;
+        // An address that is written before it is listed would be listed.
+        if cilium.count("synced") == 0 {
+            cilium.synced().await;
+        }
         let (own, ip) = match name {
             Name::Remote => ("common", "10.7.0.2"),
             Name::RemoteWest => ("own", "10.7.0.3"),

@@ -3,7 +3,7 @@
 use etcd_client::{GetOptions, SortOrder, SortTarget, WatchOptions};
 
 use super::reader::Reader;
-use super::{ADDRESS, Mesh, SERVICE};
+use super::{ADDRESS, Mesh, SERVICE, SLICE};
 use crate::harness::{PATIENCE, Server, until};
 
 /// Waits until the admin of `server` finds `key`, or finds it no more; the revision then.
@@ -26,10 +26,10 @@ async fn what_a_cluster_may_not_see_never_leaves_the_store() {
     let mut south = Reader::of(&mesh.south, &mesh.east).await;
 
     let (wests, souths) = (west.list().await, south.list().await);
-    for key in [ADDRESS, SERVICE] {
+    for key in [ADDRESS, SERVICE, SLICE] {
         assert!(wests.contains(&key.to_owned()) && !souths.contains(&key.to_owned()), "{wests:?}, {souths:?}");
     }
-    assert_eq!(wests.len(), souths.len() + 3, "an address, an identity and a Service: {wests:?}");
+    assert_eq!(wests.len(), souths.len() + 4, "an address, an identity, a Service and its slice: {wests:?}");
     for (reader, count) in [(&mut west, 1), (&mut south, 0)] {
         assert_eq!(reader.get(ADDRESS, GetOptions::new()).await.count(), count);
         let below = GetOptions::new().with_prefix().with_count_only();
@@ -107,7 +107,7 @@ async fn a_changed_rule_moves_keys_in_and_out_under_an_open_watch_and_after_a_re
     // For everybody: moved for west, new for south.
     mesh.export_to(None);
     let seen = south.follow(&mut of_south, service('+')).await;
-    assert_eq!(seen.len(), 3, "nothing came before: {seen:?}");
+    assert_eq!(seen.len(), 4, "nothing came before: {seen:?}");
     let before = of_west.seen.len();
     west.follow(&mut of_west, service('+')).await;
     assert!(of_west.seen[before..].iter().all(|(_, seen)| seen.starts_with('+')), "{:?}", of_west.seen);
@@ -116,7 +116,7 @@ async fn a_changed_rule_moves_keys_in_and_out_under_an_open_watch_and_after_a_re
     // Kept from south: gone there, a put here. What refers to others goes first.
     mesh.export_to(Some("west"));
     let gone = south.follow(&mut of_south, |seen| seen.starts_with("-cilium/state/identities/")).await;
-    assert_eq!(gone[..2], [format!("-{SERVICE}"), format!("-{ADDRESS}")]);
+    assert_eq!(gone[..3], [SLICE, SERVICE, ADDRESS].map(|key| format!("-{key}")));
     let before = of_west.seen.len();
     west.follow(&mut of_west, |seen| seen.starts_with("+cilium/state/identities/")).await;
     assert!(of_west.seen[before..].iter().all(|(_, seen)| seen.starts_with('+')), "{:?}", of_west.seen);

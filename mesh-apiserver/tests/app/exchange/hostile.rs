@@ -106,14 +106,18 @@ async fn transactions_snapshots_and_compactions_are_no_way_around() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_many_may_bear_is_shown_what_everyone_may_see() {
+async fn a_cluster_that_calls_itself_remote_is_known_by_its_ca() {
     let mesh = Mesh::start("west").await;
-    let mut anyone = Reader::of(&mesh.south, &mesh.east).await;
-    anyone.client = mesh.east.etcd(&leaf(&mesh.west, true)).await;
-    assert!(!anyone.list().await.contains(&ADDRESS.to_owned()));
-    let mut watching = anyone.watch(1).await;
-    mesh.mark("10.1.0.3");
-    anyone.follow(&mut watching, |seen| seen == "+cilium/state/ip/v1/default/10.1.0.3").await;
-    anyone.assert_saw_nothing_hidden();
+    for (cluster, is_shown) in [(&mesh.west, true), (&mesh.south, false)] {
+        let mut reader = Reader::of(cluster, &mesh.east).await;
+        reader.client = mesh.east.etcd(&leaf(cluster, true)).await;
+        assert_eq!(reader.list().await.contains(&ADDRESS.to_owned()), is_shown, "{}", cluster.name);
+        let mut watching = reader.watch(1).await;
+        mesh.mark(if is_shown { "10.1.0.3" } else { "10.1.0.4" });
+        reader.follow(&mut watching, |seen| seen == "+cilium/state/ip/v1/default/10.1.0.3").await;
+        if !is_shown {
+            reader.assert_saw_nothing_hidden();
+        }
+    }
     mesh.stop().await;
 }
