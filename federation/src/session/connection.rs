@@ -280,11 +280,14 @@ impl<'a> Connection<'a> {
         self.drop_unexported().await?;
         let Some(config) = &self.config else { return Ok(()) };
         let has_canaries = config.capabilities.synced_canaries;
-        for resource in config.capabilities.exported().collect::<Vec<_>>() {
+        // Called with every message: once all is asked for there is nothing to make.
+        let is_missing = |r: &Resource| config.capabilities.exports(*r) && !self.asked.contains(&Watched::Resource(*r));
+        let missing: Vec<Resource> = Resource::ALL.into_iter().filter(is_missing).collect();
+        for resource in missing {
             let canary = self.layout().canary(resource, &self.session.peer.declaration.name);
             let is_ready =
                 !has_canaries || self.canaries.contains(&canary) || self.session.mirror.record().is_synced(resource);
-            if is_ready && !self.asked.contains(&Watched::Resource(resource)) {
+            if is_ready {
                 self.show_phase();
                 self.start(Watched::Resource(resource)).await?;
             }

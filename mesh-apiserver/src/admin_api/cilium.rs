@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::AdminApi;
-use super::peering::cluster_name;
+use super::peering::{answer, cluster_name};
 use crate::own;
 
 impl AdminApi {
@@ -30,12 +30,7 @@ impl AdminApi {
                 Status::new(code(&error), ErrorChain(&error).to_string())
             })?;
         self.refresh_trust().await;
-        let peer = joined.peer.declaration;
-        Ok(v1::ConnectPeerResponse {
-            peer_name: peer.name.to_string(),
-            peer_id: peer.id.get(),
-            already_connected: joined.already,
-        })
+        Ok(answer(&joined))
     }
 
     pub(super) fn local_certificate(&self, csr_pem: &str) -> Result<v1::IssueLocalResponse, Status> {

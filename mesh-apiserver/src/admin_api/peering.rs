@@ -5,7 +5,7 @@ use std::time::Duration;
 use certs::Token;
 use certs::token::{Bearer, Claims};
 use federation::join::tokens::Tokens;
-use federation::join::{RedeemError, redeem_and_store};
+use federation::join::{Joined, RedeemError, redeem_and_store};
 use federation::{Declaration, peer};
 use mesh_proto::v1;
 use mesh_runtime::{ErrorChain, clock};
@@ -88,12 +88,7 @@ impl AdminApi {
         })?;
         // The peer calls at once: do not make it wait for the watch of peer records.
         self.refresh_trust().await;
-        let peer = joined.peer.declaration;
-        Ok(v1::ConnectPeerResponse {
-            peer_name: peer.name.to_string(),
-            peer_id: peer.id.get(),
-            already_connected: joined.already,
-        })
+        Ok(answer(&joined))
     }
 
     pub(super) async fn disconnect(&self, name: &str) -> Result<v1::DisconnectPeerResponse, Status> {
@@ -114,6 +109,15 @@ impl AdminApi {
             tracing::warn!(error = %ErrorChain(&error), "trust in peers follows a little later");
             Vec::new()
         })
+    }
+}
+
+pub(super) fn answer(joined: &Joined) -> v1::ConnectPeerResponse {
+    let peer = &joined.peer.declaration;
+    v1::ConnectPeerResponse {
+        peer_name: peer.name.to_string(),
+        peer_id: peer.id.get(),
+        already_connected: joined.already,
     }
 }
 

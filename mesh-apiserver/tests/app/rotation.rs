@@ -185,7 +185,9 @@ async fn a_cluster_goes_over_to_another_ca_and_its_peer_and_agents_follow_withou
     assert_eq!(certificates(&east).await.open_tokens, 1);
 
     let mut seen = vec![begun.stage.clone()];
+    let started = std::time::Instant::now();
     while seen.last().unwrap() != "done" {
+        assert!(started.elapsed() < Duration::from_secs(40), "not done: {seen:?}");
         let stage = rotation(&east).await.stage;
         if seen.last() != Some(&stage) {
             seen.push(stage);

@@ -71,7 +71,7 @@ fn parted(facts: Facts<'_>, prefix: &IpNet) -> Option<IpEntry> {
     Some(IpEntry { cluster, flags: IpEntry::FLAG_REMOTE | IpEntry::FLAG_DROP, ..IpEntry::default() })
 }
 
-/// IPv6 between clusters is refused for now: its entries stay closed.
+/// IPv6 is not carried between clusters (README): its entries stay closed.
 fn towards(facts: Facts<'_>, cluster: &Cluster, host: Option<IpAddr>, entry: IpEntry) -> IpEntry {
     let open = host.filter(|h| h.is_ipv4() && facts.agrees(cluster) && facts.may_send_to(*h));
     let drop = if open.is_some() { 0 } else { IpEntry::FLAG_DROP };
