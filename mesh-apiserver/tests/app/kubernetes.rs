@@ -10,6 +10,7 @@ mod apiserver;
 mod gaps;
 mod objects;
 mod rights;
+mod scale;
 
 use std::collections::BTreeMap;
 
