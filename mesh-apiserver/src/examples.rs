@@ -22,6 +22,7 @@ pub(crate) fn object(value: &Value) -> Object {
         "Node" => Object::Node(serde_json::from_value(value).unwrap()),
         "Pod" => Object::Pod(serde_json::from_value(value).unwrap()),
         "Service" => Object::Service(serde_json::from_value(value).unwrap()),
+        "ServiceExport" => Object::ServiceExport(serde_json::from_value(value).unwrap()),
         "EndpointSlice" => Object::EndpointSlice(serde_json::from_value(value).unwrap()),
         other => panic!("{other}"),
     }

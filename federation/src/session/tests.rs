@@ -32,8 +32,7 @@ mod trust;
 mod wan;
 
 /// What an Isthmus cluster exports.
-const EXPORTED: [Resource; 5] =
-    [Resource::Identities, Resource::Nodes, Resource::Ip, Resource::Services, Resource::EndpointSlices];
+const EXPORTED: [Resource; 6] = Resource::ALL;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -481,11 +480,11 @@ async fn leaving_removes_the_configuration_first_and_everything_after_it() {
         .filter(|e| e.kind == EventKind::Delete)
         .map(|e| String::from_utf8(e.kv.key.to_vec()).unwrap())
         .collect();
-    assert_eq!(order.len(), 12);
+    assert_eq!(order.len(), 13);
     assert_eq!(order[0], "cilium/cluster-config/cluster-b");
-    assert!(order[1..6].iter().all(|key| key.starts_with(keys::SYNCED)), "{order:?}");
-    assert!(order[6..11].iter().all(|key| key.starts_with("cilium/cache/ip/")), "{order:?}");
-    assert!(order[11].starts_with("cilium/cache/identities/"), "{order:?}");
+    assert!(order[1..7].iter().all(|key| key.starts_with(keys::SYNCED)), "{order:?}");
+    assert!(order[7..12].iter().all(|key| key.starts_with("cilium/cache/ip/")), "{order:?}");
+    assert!(order[12].starts_with("cilium/cache/identities/"), "{order:?}");
     assert!(mesh.handle().peers().is_empty() && mesh.handle().states().borrow().is_empty());
     // Coming back reads everything again.
     mesh.join().await;
@@ -548,7 +547,7 @@ async fn what_a_peer_exports_no_more_is_removed_and_what_it_begins_to_export_is_
     let both = std::mem::take(&mut config.capabilities.endpoint_slices_export_mode);
     export(&*mesh.b.store, vec![put(keys::cluster_config(&b.name), config.encode())]).await;
     eventually("no slice", || async { !has(mirrored.clone()).await && !has(canary.clone()).await }).await;
-    eventually("four kinds", || async { mesh.handle().peers()[0].resources.len() == 4 }).await;
+    eventually("five kinds", || async { mesh.handle().peers()[0].resources.len() == 5 }).await;
     beat(&*mesh.b.store).await;
     mesh.await_state(State::Live).await;
 

@@ -20,3 +20,4 @@ mod restart;
 mod rotation;
 mod store;
 mod troubleshoot;
+mod service_exports;
