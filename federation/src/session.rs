@@ -81,13 +81,13 @@ impl Session {
         shared: Shared,
         board: Board,
     ) -> Result<Self, mirror::Error> {
-        let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), peer.declaration.id).await?;
+        let rules = peer.declaration.rules();
+        let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), &rules).await?;
         let record = mirror.record();
         if record.is_resumable() {
             let synced = Resource::ALL.into_iter().filter(|resource| record.is_synced(*resource));
             board.restored(record.newest_revision(), synced);
         }
-        let rules = peer.declaration.rules();
         let Shared { own, leaf, liveness, metrics, imports, writing, .. } = shared;
         let imports = Imports::open(peer.declaration.name.clone(), imports).await;
         let is_connected = false;
@@ -126,6 +126,9 @@ impl Session {
     async fn connect(&mut self, attempt: usize) -> Error {
         // Whether the peer can be reached or not: what is not taken any more goes now.
         self.imports.renew();
+        if let Err(error) = self.mirror.settle().await {
+            return error.into();
+        }
         if let Err(error) = self.withdraw_not_imported().await {
             return error.into();
         }

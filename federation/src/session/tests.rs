@@ -27,6 +27,7 @@ use crate::service::{Handle, Options, Service};
 use crate::state::{Phase, State};
 
 mod imports;
+mod parting;
 mod source;
 mod trust;
 mod wan;
@@ -66,6 +67,7 @@ struct Mesh {
     wan: Wan,
     federation: Option<(TaskSet, Handle)>,
     settings: Settings,
+    disconnect_grace: Duration,
     outlook: watch::Sender<Outlook>,
     _dir: TempDir,
 }
@@ -87,6 +89,7 @@ impl Mesh {
             wan,
             federation: None,
             settings: Settings::default(),
+            disconnect_grace: crate::DISCONNECT_GRACE,
             outlook: watch::Sender::default(),
             _dir: dir,
         };
@@ -102,6 +105,7 @@ impl Mesh {
             leaf,
             liveness: self.settings,
             metrics: crate::Metrics::default(),
+            disconnect_grace: self.disconnect_grace,
             outlook: self.outlook.subscribe(),
         };
         let (service, handle) = Service::new(options);
@@ -467,7 +471,8 @@ async fn facts_that_still_arrive_do_not_stand_in_for_the_sources_heartbeat() {
 
 #[tokio::test]
 async fn leaving_removes_the_configuration_first_and_everything_after_it() {
-    let mesh = Mesh::start().await;
+    let mut mesh = Mesh::start().await;
+    mesh.restart(Duration::from_millis(1)).await;
     export(&*mesh.b.store, facts(5)).await;
     mesh.join().await;
     mesh.await_state(State::Live).await;
