@@ -12,6 +12,7 @@ mod exchange;
 mod external;
 mod frames;
 mod harness;
+mod hostile;
 mod kill;
 mod manifests;
 mod members;
