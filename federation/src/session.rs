@@ -72,6 +72,9 @@ pub(crate) struct Session {
     mirror: Mirror,
     /// The present connection has answered.
     is_connected: bool,
+    /// The peer's newest configuration was refused. It is read anew: history would tell of the refused one again, although
+    /// there may be a good one by now.
+    is_config_refused: bool,
 }
 
 impl Session {
@@ -90,8 +93,21 @@ impl Session {
         }
         let Shared { own, leaf, liveness, metrics, imports, writing, .. } = shared;
         let imports = Imports::open(peer.declaration.name.clone(), imports).await;
-        let is_connected = false;
-        Ok(Self { own, peer, trust, rules, imports, leaf, liveness, metrics, writing, board, mirror, is_connected })
+        Ok(Self {
+            own,
+            peer,
+            trust,
+            rules,
+            imports,
+            leaf,
+            liveness,
+            metrics,
+            writing,
+            board,
+            mirror,
+            is_connected: false,
+            is_config_refused: false,
+        })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.

@@ -563,3 +563,30 @@ async fn what_a_peer_exports_no_more_is_removed_and_what_it_begins_to_export_is_
     mesh.await_state(State::Live).await;
     mesh.stop().await;
 }
+
+#[tokio::test]
+async fn a_configuration_that_is_right_again_counts_whatever_history_tells_of_it() {
+    let mesh = Mesh::start().await;
+    let b = declaration("cluster-b", 2);
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    let before = mesh.mirrored().await;
+    let own = ClusterConfig::own(b.id, b.layout);
+    let other_id = ClusterConfig { id: 9, ..own.clone() };
+    for (config, refused) in [(&other_id, "may not say 9"), (&own, "")] {
+        export(&*mesh.b.store, vec![put(keys::cluster_config(&b.name), config.encode()), ip(4)]).await;
+        eventually(refused, || async {
+            let peer = &mesh.handle().peers()[0];
+            let is_refused =
+                peer.config_rejection.as_ref().is_some_and(|rejection| rejection.to_string().contains("9"));
+            is_refused != refused.is_empty() && (is_refused || peer.signs.phase == Phase::Following)
+        })
+        .await;
+    }
+    mesh.await_key("cilium/cache/ip/v1/cluster-b/10.2.1.4", true).await;
+    let after = mesh.mirrored().await;
+    assert!(before.iter().all(|(key, value)| after.get(key) == Some(value)));
+    assert_eq!(mesh.handle().status().await[0].relists, 0, "only the configuration was read again");
+    mesh.stop().await;
+}

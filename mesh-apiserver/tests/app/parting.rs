@@ -111,7 +111,8 @@ async fn agents_let_go_of_a_parted_cluster_at_once_and_have_all_of_it_again_when
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_goes_on_with_the_grace_of_the_one_that_is_lost() {
-    let mut replicas = Vec::from(Plan::new(3).start_three().await);
+    let plan = Plan::new(3);
+    let mut replicas = Vec::from(plan.start_three().await);
     for replica in &replicas {
         replica.ready().await;
     }
