@@ -72,6 +72,9 @@ pub struct Args {
     /// A peer without a heartbeat for this long is no longer used
     #[arg(long, env = "ISTHMUS_WITHDRAW_AFTER", default_value = "45s")]
     withdraw_after: String,
+    /// How long the mirrored facts of a disconnected peer stay for this cluster's own Cilium; here they are used no more at once
+    #[arg(long, env = "ISTHMUS_DISCONNECT_GRACE", default_value = "3m")]
+    disconnect_grace: String,
     /// 255 or 511; equal in all clusters, never to be changed. 511 halves the identities of each cluster
     #[arg(long, env = "ISTHMUS_MAX_CONNECTED_CLUSTERS", default_value = "255")]
     max_connected_clusters: String,
@@ -112,6 +115,7 @@ pub struct Config {
     pub encryption: Encryption,
     pub stale_after: Duration,
     pub withdraw_after: Duration,
+    pub disconnect_grace: Duration,
     pub store: StoreChoice,
     pub store_quota_bytes: u64,
     pub telemetry: telemetry::Args,
@@ -193,6 +197,7 @@ impl Args {
         {
             m.add("--withdraw-after", format!("{withdraw:?} is shorter than --stale-after {stale:?}"));
         }
+        let disconnect_grace = duration(m, "--disconnect-grace", &self.disconnect_grace);
         let config = (|| {
             Some(Config {
                 cluster: cluster?,
@@ -213,6 +218,7 @@ impl Args {
                 encryption: encryption?,
                 stale_after: stale_after?,
                 withdraw_after: withdraw_after?,
+                disconnect_grace: disconnect_grace?,
                 store: store?,
                 store_quota_bytes,
                 telemetry: self.telemetry,
@@ -288,6 +294,7 @@ mod tests {
         assert_eq!(config.listen_metrics.port(), 9972);
         assert_eq!(config.encryption, Encryption::Wireguard);
         assert_eq!((config.stale_after.as_secs(), config.withdraw_after.as_secs()), (15, 45));
+        assert_eq!(config.disconnect_grace, federation::DISCONNECT_GRACE);
     }
 
     #[test]
