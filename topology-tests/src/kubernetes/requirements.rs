@@ -4,13 +4,8 @@ use std::path::Path;
 
 use k8s_tools::Tools;
 
-const PROGRAMS: [(&str, &str); 5] = [
-    ("containerd", "containerd"),
-    ("ctr", "containerd"),
-    ("runc", "runc"),
-    ("busybox", "busybox-static"),
-    ("conntrack", "conntrack"),
-];
+const PROGRAMS: [(&str, &str); 4] =
+    [("containerd", "containerd"), ("ctr", "containerd"), ("runc", "runc"), ("busybox", "busybox-static")];
 const PLUGINS: [&str; 1] = ["portmap"];
 
 /// Why no real cluster can run here, in one line; `None` when it can.
