@@ -20,6 +20,8 @@ pub const COREDNS: &str = "localhost/isthmus-coredns:1";
 
 const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const BUSYBOX: &str = "/bin/busybox";
+/// Of linked programs, in an image.
+const LIBRARIES: &str = "/lib/isthmus";
 /// What a person or a test types in a pod.
 const APPLETS: [&str; 14] =
     ["cat", "env", "grep", "hostname", "ip", "ls", "nc", "nslookup", "ping", "ps", "sh", "sleep", "tail", "wget"];
@@ -44,14 +46,25 @@ impl Image {
         append(&mut self.layer, at.trim_start_matches('/'), &bytes)
     }
 
-    /// Adds a program and the libraries that it is linked with, each where the program looks for it.
+    /// Adds a program with the libraries that it is linked with; the image starts it. The libraries lie apart from where a
+    /// program looks by itself: a static busybox would load parts of another C library than its own, and fail.
     pub fn linked_program(&mut self, at: &str, file: &Path) -> Result<()> {
         self.program(at, file)?;
         let mut ldd = Command::new("ldd");
         ldd.arg(file);
-        for library in libraries(&proc::output("ldd", ldd)?) {
-            self.program(&library, Path::new(&library))?;
+        let mut loader = None;
+        for library in libraries(&proc::output("ldd", ldd)?).map(PathBuf::from) {
+            let name = library.file_name().context("a library has a name")?.to_string_lossy().into_owned();
+            let inside = format!("{LIBRARIES}/{name}");
+            self.program(&inside, &library)?;
+            if name.starts_with("ld-") {
+                loader = Some(inside);
+            }
         }
+        self.entry = match loader {
+            Some(loader) => vec![loader, "--library-path".into(), LIBRARIES.into(), at.into()],
+            None => vec![at.into()],
+        };
         Ok(())
     }
 
@@ -97,7 +110,7 @@ pub fn write_all(folder: &Path, coredns: &Path, workload: &Path) -> Result<Vec<P
     pause.program(BUSYBOX, &busybox())?;
     let mut dns = Image::new(COREDNS, &["/coredns"]);
     dns.program("/coredns", coredns)?;
-    let mut server = Image::new(WORKLOAD, &["/bin/lab-workload"]);
+    let mut server = Image::new(WORKLOAD, &[]);
     server.linked_program("/bin/lab-workload", workload)?;
     server.applets()?;
     let mut files = Vec::new();
@@ -115,9 +128,8 @@ fn busybox() -> PathBuf {
 }
 
 /// The paths in what `ldd` prints; a program without libraries has none.
-fn libraries(ldd: &str) -> Vec<String> {
-    let words = ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    words.map(str::to_owned).collect()
+fn libraries(ldd: &str) -> impl Iterator<Item = &str> {
+    ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
 }
 
 fn header(size: usize, kind: tar::EntryType) -> tar::Header {
@@ -171,7 +183,7 @@ mod tests {
     #[test]
     fn libraries_are_the_paths_that_ldd_names() {
         let said = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\t/lib64/ld-linux.so.2 (0x7f)\n";
-        assert_eq!(libraries(said), ["/lib/libc.so.6", "/lib64/ld-linux.so.2"]);
-        assert!(libraries("\tstatically linked\n").is_empty());
+        assert_eq!(libraries(said).collect::<Vec<_>>(), ["/lib/libc.so.6", "/lib64/ld-linux.so.2"]);
+        assert_eq!(libraries("\tstatically linked\n").count(), 0);
     }
 }
