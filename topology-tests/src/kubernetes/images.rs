@@ -71,6 +71,8 @@ impl Image {
     /// A link to busybox for each of its programs that this image is to have.
     fn applets(&mut self) -> Result<()> {
         self.program(BUSYBOX, &busybox())?;
+        // Without it the C library in a static busybox crashes where it looks up a name.
+        append(&mut self.layer, "etc/nsswitch.conf", b"hosts: files dns\n")?;
         for applet in APPLETS {
             let mut header = header(0, tar::EntryType::Symlink);
             self.layer.append_link(&mut header, format!("bin/{applet}"), BUSYBOX).context("add a link")?;
