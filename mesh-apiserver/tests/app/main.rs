@@ -14,6 +14,7 @@ mod frames;
 mod harness;
 mod hostile;
 mod kill;
+mod kubernetes;
 mod manifests;
 mod members;
 mod parting;
