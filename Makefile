@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver lint clean
+.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver images lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -47,6 +47,10 @@ plant:
 # A real kube-apiserver for the test that runs one on the store; once, 15 minutes.
 kube-apiserver:
 	cargo xtask kube-apiserver
+
+# The container images as archives in target/images; of the dev profile: make images ARGS=--dev
+images:
+	cargo xtask images $(ARGS)
 
 lint:
 	cargo xtask lint

@@ -1,12 +1,13 @@
 //! The project's own commands: what `make`, CI and people run.
 //!
 //! Owns how the project is built, checked and demonstrated. Must build before anything else does (no protoc, no BPF
-//! toolchain), hence its four small dependencies; it knows no mesh word.
+//! toolchain), hence its few small dependencies; it knows no mesh word.
 
 mod bootstrap;
 mod chaos;
 mod deny;
 mod fuzz;
+mod images;
 mod lab;
 mod layers;
 mod orphans;
@@ -53,6 +54,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Build a real kube-apiserver into target/tools, for the test that runs one (once; 15 minutes, 5 GB of Go's caches)
     KubeApiserver,
+    /// The container images as archives in target/images, without Docker or a registry
+    Images(images::Options),
     /// The store as real processes under load, while processes, lines and disks fail
     Chaos(chaos::Options),
     /// Break the store on purpose, fault by fault, and see that the checks notice
@@ -97,6 +100,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::KubeApiserver => {
             repo.cargo(["run", "--locked", "--quiet", "--package", "etcd-peer", "--bin", "build-kube-apiserver"])
         }
+        Verb::Images(options) => images::run(&repo, &options),
         Verb::Chaos(options) => chaos::run(&repo, &options),
         Verb::Plant(options) => plant::run(&repo, &options),
         Verb::Lint => Ok(suite::lint(&repo)),

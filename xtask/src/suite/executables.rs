@@ -59,7 +59,7 @@ impl Group {
 }
 
 /// Tests of `topology-tests` that run whole processes but no lab.
-const WITHOUT_LAB: [&str; 2] = ["bench_store", "differential"];
+const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
 
 /// A built test program.
 #[derive(Debug, Clone)]
