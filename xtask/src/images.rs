@@ -27,7 +27,7 @@ use crate::repo::Repo;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Take the programs of the dev profile: for tests on this machine, three times as large and slow
+    /// Take the programs of the dev profile: for tests on this machine, larger and slow
     #[arg(long)]
     dev: bool,
     /// What stands before the images' names

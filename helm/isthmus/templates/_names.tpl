@@ -21,7 +21,7 @@ app.kubernetes.io/component: {{ .component }}
 {{ include "isthmus.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- /* A digest names the image alone: no tag can move it. (dict "root" $ "image" .Values.x.image) */ -}}

@@ -43,7 +43,13 @@ impl Kubernetes {
         let server = Apiserver::start(&kube, folder.path(), &log, &store, &[]).await?;
         let started = Self { server, _etcd: etcd, folder };
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-        create(&mut started.api().connect().await?, &namespace, "").await?;
+        // What a controller-manager would make in it.
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "namespace": NAMESPACE },
+        });
+        let mut connection = started.api().connect().await?;
+        create(&mut connection, &namespace, "").await?;
+        create(&mut connection, &account, "").await?;
         println!("{name}: {}", kube.version);
         Ok(Some(started))
     }

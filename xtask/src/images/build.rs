@@ -62,7 +62,8 @@ fn build(repo: &Repo, program: Program, dev: bool) -> Result<PathBuf> {
     command.args(["rustc", "--locked", "--package", program.package, "--bin", program.name]);
     command.arg("--message-format=json-render-diagnostics");
     if !dev {
-        command.arg("--release");
+        // Code that is divided otherwise for the next build is another program. What dev builds do is left to them.
+        command.arg("--release").env("CARGO_INCREMENTAL", "0");
     }
     // Names of functions stay, for backtraces; lines would be most of the image.
     command.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=debuginfo"]);
