@@ -49,7 +49,7 @@ pub(super) const PACKAGES: &[PackageRule] = &[
         name: "xtask",
         is_binary: true,
         may_use: &[],
-        only_crates: Some(&["anyhow", "clap", "serde", "serde_json"]),
+        only_crates: Some(&["anyhow", "clap", "serde", "serde_json", "sha2", "tar"]),
     },
 ];
 

@@ -64,7 +64,7 @@ impl Group {
 }
 
 /// Tests of `topology-tests` that run whole processes but no lab.
-const WITHOUT_LAB: [&str; 2] = ["bench_store", "differential"];
+const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
 /// Its tests on real Kubernetes clusters.
 const ON_KUBERNETES: &str = "kubernetes";
 
