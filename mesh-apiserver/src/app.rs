@@ -147,6 +147,7 @@ impl App {
                 stale_after: config.stale_after,
                 withdraw_after: config.withdraw_after,
             },
+            disconnect_grace: config.disconnect_grace,
             federation_metrics,
             parties: parties.clone(),
         };

@@ -1,12 +1,13 @@
 //! The command line: flags and environment to one checked [`Config`]. Every mistake is found before any is reported.
 
+mod advertise;
 mod replicas;
 mod source;
 mod store;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use mesh_runtime::{Mistakes, telemetry};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
 
+use self::advertise::AdvertiseArgs;
+pub use self::advertise::Advertised;
 use self::replicas::ReplicaArgs;
 pub use self::replicas::{Replicas, endpoint, is_host};
 use self::source::SourceArgs;
@@ -51,9 +54,8 @@ pub struct Args {
     /// Unix socket of the admin API for the local root user
     #[arg(long, env = "ISTHMUS_ADMIN_SOCKET", default_value = "/run/isthmus/mesh-apiserver.sock")]
     admin_socket: PathBuf,
-    /// Address at which others reach this server; repeatable. Told to peers, and in the server's certificate
-    #[arg(long, env = "ISTHMUS_ADVERTISE_ADDRESS", value_delimiter = ',', value_name = "IP")]
-    advertise_address: Vec<String>,
+    #[command(flatten)]
+    advertise: AdvertiseArgs,
     /// Prefix that this cluster's pods have addresses in; repeatable. Default: what the Node objects say
     #[arg(long, env = "ISTHMUS_POD_CIDR", value_delimiter = ',', value_name = "PREFIX")]
     pod_cidr: Vec<String>,
@@ -72,12 +74,18 @@ pub struct Args {
     /// A peer without a heartbeat for this long is no longer used
     #[arg(long, env = "ISTHMUS_WITHDRAW_AFTER", default_value = "45s")]
     withdraw_after: String,
+    /// How long the mirrored facts of a disconnected peer stay for this cluster's own Cilium; here they are used no more at once
+    #[arg(long, env = "ISTHMUS_DISCONNECT_GRACE", default_value = "3m")]
+    disconnect_grace: String,
     /// 255 or 511; equal in all clusters, never to be changed. 511 halves the identities of each cluster
     #[arg(long, env = "ISTHMUS_MAX_CONNECTED_CLUSTERS", default_value = "255")]
     max_connected_clusters: String,
     /// Folder of the cluster's CA, the same for all replicas; made if absent. Default: `ca` in --state-dir
     #[arg(long, env = "ISTHMUS_CA_DIR")]
     ca_dir: Option<PathBuf>,
+    /// Folder (a mounted Secret, say) with the CA that --ca-dir begins with where it has none; only read
+    #[arg(long, env = "ISTHMUS_CA_SEED_DIR")]
+    ca_seed_dir: Option<PathBuf>,
     #[command(flatten)]
     replicas: ReplicaArgs,
     #[command(flatten)]
@@ -96,13 +104,15 @@ pub struct Config {
     pub layout: IdentityLayout,
     pub state_dir: PathBuf,
     pub ca_dir: PathBuf,
+    /// Where its CA is copied from, if it has none.
+    pub ca_seed_dir: Option<PathBuf>,
     pub replicas: Replicas,
     pub source: SourceChoice,
     pub listen_etcd: SocketAddr,
     pub listen_mesh: SocketAddr,
     pub listen_metrics: SocketAddr,
     pub admin_socket: PathBuf,
-    pub advertise: Vec<IpAddr>,
+    pub advertise: Advertised,
     /// Empty: what the Node objects say.
     pub pod_cidrs: Vec<IpNet>,
     pub service_cidrs: Vec<IpNet>,
@@ -111,6 +121,7 @@ pub struct Config {
     pub encryption: Encryption,
     pub stale_after: Duration,
     pub withdraw_after: Duration,
+    pub disconnect_grace: Duration,
     pub store: StoreChoice,
     pub store_quota_bytes: u64,
     pub telemetry: telemetry::Args,
@@ -150,10 +161,14 @@ impl Args {
             }
         };
         let replicas = self.replicas.check(m);
-        if self.ca_dir.is_none() && replicas.as_ref().is_some_and(|replicas| replicas.count() > 1) {
+        if self.ca_dir.is_none()
+            && self.ca_seed_dir.is_none()
+            && replicas.as_ref().is_some_and(|replicas| replicas.count() > 1)
+        {
             m.add(
                 "--ca-dir",
-                "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have",
+                "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have, or one to \
+                 copy it from (--ca-seed-dir)",
             );
         }
         let store_quota_bytes = self.store.store_quota_bytes;
@@ -162,7 +177,7 @@ impl Args {
         let listen_etcd = parsed::<SocketAddr>(m, "--listen-etcd", &self.listen_etcd, "ADDRESS:PORT");
         let listen_mesh = parsed::<SocketAddr>(m, "--listen-mesh", &self.listen_mesh, "ADDRESS:PORT");
         let listen_metrics = parsed::<SocketAddr>(m, "--listen-metrics", &self.listen_metrics, "ADDRESS:PORT");
-        let advertise = list::<IpAddr>(m, "--advertise-address", &self.advertise_address, "an IP address");
+        let advertise = self.advertise.check(m);
         let pod_cidrs = prefixes(m, "--pod-cidr", &self.pod_cidr);
         let service_cidrs = prefixes(m, "--service-cidr", &self.service_cidr);
         let node_cidrs = prefixes(m, "--node-cidr", &self.node_cidr);
@@ -182,12 +197,14 @@ impl Args {
         {
             m.add("--withdraw-after", format!("{withdraw:?} is shorter than --stale-after {stale:?}"));
         }
+        let disconnect_grace = duration(m, "--disconnect-grace", &self.disconnect_grace);
         let config = (|| {
             Some(Config {
                 cluster: cluster?,
                 cluster_id: cluster_id?,
                 layout: layout?,
                 ca_dir: self.ca_dir.unwrap_or_else(|| self.state_dir.join("ca")),
+                ca_seed_dir: self.ca_seed_dir,
                 replicas: replicas?,
                 state_dir: self.state_dir,
                 source: source?,
@@ -202,6 +219,7 @@ impl Args {
                 encryption: encryption?,
                 stale_after: stale_after?,
                 withdraw_after: withdraw_after?,
+                disconnect_grace: disconnect_grace?,
                 store: store?,
                 store_quota_bytes,
                 telemetry: self.telemetry,
@@ -277,6 +295,7 @@ mod tests {
         assert_eq!(config.listen_metrics.port(), 9972);
         assert_eq!(config.encryption, Encryption::Wireguard);
         assert_eq!((config.stale_after.as_secs(), config.withdraw_after.as_secs()), (15, 45));
+        assert_eq!(config.disconnect_grace, federation::DISCONNECT_GRACE);
     }
 
     #[test]

@@ -74,9 +74,12 @@ pub struct Credentials {
 
 impl Credentials {
     pub fn prepare(config: &Config) -> Result<Self, Error> {
+        if let Some(seed) = &config.ca_seed_dir {
+            CaFolder::seed(&config.ca_dir, seed, &config.cluster)?;
+        }
         let (folder, cas) = CaFolder::open(&config.ca_dir, &config.cluster)?;
         let (ca, bundle) = start_with(cas, Remembered::load(&config.state_dir))?;
-        let names = ServerNames { dns: Vec::new(), ips: config.advertise.clone() };
+        let names = config.advertise.server_names();
         let credentials = Self {
             server: LiveLeaf::new(ca.issue_server(&names, lasting())?),
             remote: LiveLeaf::new(ca.issue_remote(lasting())?),

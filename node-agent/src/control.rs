@@ -76,7 +76,7 @@ pub struct Wiring {
     pub attach_failures: watch::Receiver<BTreeMap<u32, String>>,
     pub underlay: watch::Receiver<underlay::State>,
     pub paths: watch::Receiver<Reports>,
-    pub plan: watch::Sender<Option<Plan>>,
+    pub plan: watch::Sender<Option<Arc<Plan>>>,
     pub targets: watch::Sender<Targets>,
     pub status: watch::Sender<Status>,
     /// Asks for another scan for pods.
@@ -248,15 +248,14 @@ impl Control {
         let began = Instant::now();
         view.set_revision(revision);
         view.succeed(&self.view);
-        let mut changes = Changes::everything(&self.view);
-        changes.merge(Changes::everything(&view));
-        changes.prefixes.extend(self.ipcache.keys().copied());
-        changes.nodes.extend(self.nodes.keys().copied());
+        view.compact();
+        let changes = Changes::everything([&self.view, &view], self.ipcache.keys(), self.nodes.keys());
         self.view = view;
         if !self.is_synced {
             self.presume_paths();
         }
         self.realize(changes);
+        self.ipcache.compact();
         self.remove_leftover_frontends();
         self.services.settle(Instant::now());
         self.is_synced = true;

@@ -68,6 +68,11 @@ impl View {
         self.revision = revision;
     }
 
+    /// To be called once much has been taken in: see [`Addresses::compact`].
+    pub fn compact(&mut self) {
+        self.ips.compact();
+    }
+
     pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         self.clusters.values()
     }

@@ -100,7 +100,7 @@ pub struct Underlay {
     options: Options,
     netlink: Netlink,
     datapath: Arc<Datapath>,
-    plan: watch::Receiver<Option<Plan>>,
+    plan: watch::Receiver<Option<Arc<Plan>>>,
     nudges: watch::Receiver<Nudges>,
     state: watch::Sender<State>,
     /// Device indices that programs were attached to by this agent.
@@ -114,7 +114,7 @@ impl Underlay {
         options: Options,
         netlink: Netlink,
         datapath: Arc<Datapath>,
-        plan: watch::Receiver<Option<Plan>>,
+        plan: watch::Receiver<Option<Arc<Plan>>>,
         nudges: watch::Receiver<Nudges>,
     ) -> Self {
         let state = watch::Sender::new(State::default());
@@ -131,7 +131,7 @@ impl Underlay {
         while !shutdown.is_requested() {
             self.nudges.mark_unchanged();
             let plan = self.plan.borrow_and_update().clone();
-            let state = self.reconcile(plan.as_ref(), is_full).await;
+            let state = self.reconcile(plan.as_deref(), is_full).await;
             let wait = if state.errors.is_empty() { PERIOD } else { IMPATIENCE };
             self.publish(state);
             is_full = tokio::select! {

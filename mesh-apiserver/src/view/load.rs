@@ -8,17 +8,22 @@ use mesh_types::ClusterName;
 use super::{Error, View};
 use crate::export::keys::shown_to;
 
+/// Values taken in at once: what they change is of no use here, and of all together it would be as large as the view.
+const STEP: usize = 1_000;
+
 /// Everything that the view reads lies in these, the own part of the export with its own audience's. Other clusters' copies
 /// are passed over.
-fn ranges() -> [KeyRange; 5] {
+fn ranges() -> [KeyRange; 6] {
     let isthmus = KeyRange::prefix("isthmus/v1/");
     let audiences = KeyRange::prefix(AUDIENCE);
     [
+        // Whose facts are shown is known before the facts come.
+        KeyRange::prefix("cilium/cluster-config/"),
+        KeyRange::new(isthmus.key, audiences.key),
+        KeyRange::new(audiences.range_end, isthmus.range_end),
         KeyRange::prefix("cilium/cache/"),
         KeyRange::prefix("cilium/state/"),
         KeyRange::prefix("cilium/synced/"),
-        KeyRange::new(isthmus.key, audiences.key),
-        KeyRange::new(audiences.range_end, isthmus.range_end),
     ]
 }
 
@@ -37,7 +42,9 @@ pub(super) async fn load(
         if pinned == 0 {
             pinned = response.revision;
         }
-        errors.extend(view.apply_values(response.kvs.iter().map(|kv| (&kv.key, Some(&kv.value)))).1);
+        for step in response.kvs.chunks(STEP) {
+            errors.extend(view.apply_values(step.iter().map(|kv| (&kv.key, Some(&kv.value)))).1);
+        }
     }
     Ok((view, pinned, errors))
 }

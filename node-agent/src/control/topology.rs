@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use mesh_types::Node;
 
@@ -40,7 +41,7 @@ impl Control {
     }
 
     pub(super) fn hand_plan_on(&mut self) {
-        let plan = plan::plan(self.facts());
+        let plan = plan::plan(self.facts()).map(Arc::new);
         // Without a local cluster there is nothing to say: what an earlier agent left stays.
         if plan.is_some() {
             self.wiring.plan.send_if_modified(|old| {

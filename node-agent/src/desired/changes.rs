@@ -38,17 +38,25 @@ impl Changes {
         self.prefixes.extend(node.pod_cidrs.iter().copied());
     }
 
-    /// Every key of a view: what a snapshot touches. Keys of the view before it must be in as well, to be taken away.
-    pub fn everything(view: &View) -> Self {
-        let mut all = Self { topology: true, ..Self::default() };
-        for cluster in view.clusters() {
-            all.prefixes.extend(cluster.pod_prefixes.iter().copied());
+    /// Every key of a snapshot, of the view before it and of what the kernel holds: what is in the last two only is to be
+    /// taken away. Hundreds of thousands, so each set is made at once.
+    pub fn everything<'a>(
+        views: [&'a View; 2],
+        held: impl Iterator<Item = &'a IpNet>,
+        held_nodes: impl Iterator<Item = &'a IpAddr>,
+    ) -> Self {
+        let clusters = views.iter().flat_map(|view| view.clusters());
+        let nodes = || views.iter().flat_map(|view| view.nodes());
+        let declared = clusters.flat_map(|cluster| &cluster.pod_prefixes).copied();
+        let of_nodes = nodes().flat_map(|node| &node.pod_cidrs).copied();
+        let claimed = views.iter().flat_map(|view| view.all_ips()).map(|ip| ip.prefix);
+        let addresses = nodes().flat_map(|node| &node.internal_ips);
+        let services = views.iter().flat_map(|view| view.services()).map(|(name, _)| name.clone());
+        Self {
+            prefixes: declared.chain(of_nodes).chain(claimed).chain(held.copied()).collect(),
+            nodes: addresses.chain(held_nodes).copied().collect(),
+            services: services.collect(),
+            topology: true,
         }
-        for node in view.nodes() {
-            all.node(Some(node));
-        }
-        all.prefixes.extend(view.all_ips().map(|ip| ip.prefix));
-        all.services.extend(view.services().map(|(name, _)| name.clone()));
-        all
     }
 }

@@ -1,6 +1,6 @@
 //! Reconciler of a plain map: `IPCACHE` with `PREFIXES`, `NODES`, `ENDPOINTS`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use agent_ebpf::maps::Error;
@@ -66,21 +66,47 @@ impl<K: Ord + Clone, V: PartialEq + Copy, M: KeyValue<K, V>> Table<K, V, M> {
         self.realized.is_empty()
     }
 
+    /// To be called once much has been written: a B-tree that grew in the order of its keys is half empty, one that is made
+    /// at once is full.
+    pub fn compact(&mut self) {
+        self.realized = std::mem::take(&mut self.realized).into_iter().collect();
+    }
+
     /// Reads the whole map and mends what somebody else changed; returns how many entries differed.
     pub fn compare(&mut self) -> Result<usize, Error> {
-        let found: BTreeMap<K, V> = self.map.entries()?.into_iter().collect();
+        // No second table of the hundreds of thousands that are as they should be.
+        let mut found = self.map.entries()?;
+        let total = found.len();
+        found.retain(|(key, value)| self.realized.get(key) != Some(value));
+        let right = total - found.len();
         let mut drift = 0;
-        for (key, value) in &self.realized {
-            if found.get(key) != Some(value) {
-                self.map.insert(key, value)?;
-                drift += 1;
+        let mut mended = 0;
+        for (key, _) in found {
+            match self.realized.get(&key) {
+                Some(value) => {
+                    self.map.insert(&key, value)?;
+                    mended += 1;
+                }
+                None => self.map.remove(&key)?,
             }
-        }
-        for key in found.keys().filter(|key| !self.realized.contains_key(*key)) {
-            self.map.remove(key)?;
             drift += 1;
         }
+        if right + mended < self.realized.len() {
+            drift += self.restore_missing()?;
+        }
         Ok(drift)
+    }
+
+    /// Writes what the map lacks altogether; returns how many that were.
+    fn restore_missing(&mut self) -> Result<usize, Error> {
+        let held: BTreeSet<K> = self.map.entries()?.into_iter().map(|(key, _)| key).collect();
+        let missing = self.realized.iter().filter(|(key, _)| !held.contains(*key));
+        let mut restored = 0;
+        for (key, value) in missing {
+            self.map.insert(key, value)?;
+            restored += 1;
+        }
+        Ok(restored)
     }
 }
 
@@ -144,10 +170,15 @@ mod tests {
         let mut table = Table::adopt(&fake).unwrap();
         table.set(&1, Some(10));
         table.set(&2, Some(20));
+        table.set(&3, Some(30));
         fake.held.borrow_mut().remove(&1);
+        fake.held.borrow_mut().insert(3, 31);
         fake.held.borrow_mut().insert(9, 90);
-        assert_eq!(table.compare().unwrap(), 2);
-        assert_eq!(fake.held.borrow().keys().copied().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(table.compare().unwrap(), 3);
+        assert_eq!(*fake.held.borrow(), BTreeMap::from([(1, 10), (2, 20), (3, 30)]));
+        table.compact();
+        fake.held.borrow_mut().insert(2, 21);
+        assert_eq!(table.compare().unwrap(), 1, "nothing is missing");
         assert_eq!(table.compare().unwrap(), 0);
     }
 }

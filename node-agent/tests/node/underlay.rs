@@ -21,14 +21,15 @@ pub(crate) const THERE: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 12);
 
 /// The underlay's task on a node.
 pub(crate) struct Running {
-    pub(crate) plan: watch::Sender<Option<Plan>>,
+    pub(crate) plan: watch::Sender<Option<Arc<Plan>>>,
     pub(crate) state: watch::Receiver<State>,
     pub(crate) tasks: TaskSet,
 }
 
-pub(crate) fn plan(key: Option<[u8; 32]>, peer: Ipv4Addr, encryption: Encryption) -> Plan {
+pub(crate) fn plan(key: Option<[u8; 32]>, peer: Ipv4Addr, encryption: Encryption) -> Arc<Plan> {
     let peer_node = Peer { cluster: "b".into(), node: "b1".into(), key, endpoint: (peer, 51881).into() };
-    Plan { encryption, peers: [(peer, peer_node)].into(), prefixes: ["10.2.0.0/16".parse().unwrap()].into() }
+    let prefixes = ["10.2.0.0/16".parse().unwrap()].into();
+    Arc::new(Plan { encryption, peers: [(peer, peer_node)].into(), prefixes })
 }
 
 pub(crate) fn start(node: &Node, key: &PrivateKey) -> Running {
@@ -109,8 +110,8 @@ fn guards_stand_before_there_is_a_tunnel_and_everything_is_mended_and_removed() 
     let (tasks, bpffs) = (running.tasks, node.bpffs());
     node.run(async move {
         tasks.join(std::time::Duration::from_secs(5)).await.unwrap();
-        cleanup::run(&bpffs).await.unwrap();
-        cleanup::run(&bpffs).await.unwrap();
+        cleanup::run(&bpffs, &cleanup::Options::default()).await.unwrap();
+        cleanup::run(&bpffs, &cleanup::Options::default()).await.unwrap();
         assert!(!bpffs.join("isthmus").exists(), "pins are left");
     });
     let (table, main, rules) = routes(&node);

@@ -67,8 +67,9 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     let addresses = filled(address, want).await?;
     results.agent_addresses = Some(addresses);
     let (now, peak) = figures::memory_mib(agent.pid())?;
-    results.agent_rss_mib = Some(rounded(now));
-    results.agent_peak_rss_mib = Some(rounded(peak));
+    let maps = figures::mapped_maps_mib(agent.pid())?;
+    results.agent_rss_mib = Some(rounded(now - maps));
+    results.agent_peak_rss_mib = Some(rounded(peak - maps));
     results.agent_maps_mib = maps_mib(agent.pid()).ok().map(rounded);
     agent.stop(Duration::from_secs(10))?;
     run("umount", &[&bpffs.display().to_string()])?;

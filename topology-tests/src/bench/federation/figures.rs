@@ -53,6 +53,20 @@ pub(super) fn count_of(text: &str, name: &str, labels: &str) -> usize {
     lines(text, name, labels).filter(|figure| *figure >= 1.0).count()
 }
 
+/// MiB of a process's memory that are BPF maps of the kernel's, mapped: they count as the maps' memory.
+pub(super) fn mapped_maps_mib(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).with_context(|| format!("mappings of {pid}"))?;
+    let (mut is_map, mut kib) = (false, 0.0);
+    for line in text.lines() {
+        if let Some(resident) = line.strip_prefix("Rss:").filter(|_| is_map) {
+            kib += resident.trim().trim_end_matches(" kB").parse::<f64>().context("a mapping's size")?;
+        } else if line.split(' ').next().is_some_and(|first| first.contains('-')) {
+            is_map = line.ends_with("anon_inode:bpf-map");
+        }
+    }
+    Ok(kib / 1024.0)
+}
+
 /// MiB of memory that a process has in use, and the most it ever had.
 pub(super) fn memory_mib(pid: u32) -> Result<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("memory of {pid}"))?;
