@@ -7,6 +7,7 @@
 
 mod api;
 mod apiserver;
+mod crd;
 mod gaps;
 mod objects;
 mod rights;

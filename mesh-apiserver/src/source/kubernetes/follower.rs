@@ -52,8 +52,10 @@ pub(super) struct Follower<'a> {
     out: &'a mpsc::Sender<Batch>,
     progress: Progress,
     backoff: Backoff,
+    /// Which version of the resource is asked for.
+    turn: usize,
     /// Answers in a row that the API server does not have the resource.
-    absences: u32,
+    absences: usize,
 }
 
 /// Why the client that was used is not used on.
@@ -76,7 +78,7 @@ impl<'a> Follower<'a> {
         out: &'a mpsc::Sender<Batch>,
     ) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE);
-        Self { resource, access, inventory, out, progress: Progress::new(), backoff, absences: 0 }
+        Self { resource, access, inventory, out, progress: Progress::new(), backoff, turn: 0, absences: 0 }
     }
 
     pub(super) async fn run(mut self) -> Result<Infallible, Error> {
@@ -111,8 +113,9 @@ impl<'a> Follower<'a> {
         }
         let asked = self.asking("list");
         let params = ListParams { limit: Some(PAGE), continue_token: next, ..ListParams::default() };
-        let request =
-            Request::new(self.resource.path()).list(&params).map_err(|e| asked.failed(kube::Error::BuildRequest(e)));
+        let request = Request::new(self.resource.path(self.turn))
+            .list(&params)
+            .map_err(|e| asked.failed(kube::Error::BuildRequest(e)));
         let text = timeout(ANSWER_WITHIN, quietly(client.request_text(request?))).await;
         let text = text.map_err(|_late| asked.silent(ANSWER_WITHIN))?.map_err(|error| asked.failed(error))?;
         let mut page = wire::page(self.resource.kind, &text).map_err(|error| asked.unreadable(error))?;
@@ -142,7 +145,7 @@ impl<'a> Follower<'a> {
     async fn watch(&mut self, client: &Client, from: &str) -> Result<(), Stop> {
         let asked = self.asking("watch");
         let params = WatchParams { timeout: Some(WATCH_SECONDS), bookmarks: true, ..WatchParams::default() };
-        let request = Request::new(self.resource.path())
+        let request = Request::new(self.resource.path(self.turn))
             .watch(&params, from)
             .map_err(|e| asked.failed(kube::Error::BuildRequest(e)));
         let stream = timeout(ANSWER_WITHIN, quietly(client.request_stream(request?))).await;
@@ -226,7 +229,11 @@ impl<'a> Follower<'a> {
         self.progress.start_over();
         self.note_recovery();
         self.absences += 1;
-        if self.absences < 2 {
+        self.turn += 1;
+        if !self.absences.is_multiple_of(self.resource.versions()) {
+            return Ok(());
+        }
+        if self.absences == self.resource.versions() {
             tokio::time::sleep(ABSENT_AGAIN).await;
             return Ok(());
         }
