@@ -272,8 +272,8 @@ impl Machine {
             files.insert(place.to_owned());
             files.extend(entries.flatten().map(|entry| entry.path().display().to_string()));
         }
-        // Labs of others come and go meanwhile.
-        files.retain(|path| !path.starts_with("/run/netns/isthmus-"));
+        // Labs of others come and go meanwhile; the folder itself is made by the first that names a namespace.
+        files.retain(|path| path != "/run/netns" && !path.starts_with("/run/netns/isthmus-"));
         Self { files }
     }
 }
