@@ -579,7 +579,7 @@ async fn a_configuration_that_is_right_again_counts_whatever_history_tells_of_it
         eventually(refused, || async {
             let peer = &mesh.handle().peers()[0];
             let is_refused =
-                peer.config_rejection.as_ref().is_some_and(|rejection| rejection.to_string().contains("9"));
+                peer.config_rejection.as_ref().is_some_and(|rejection| rejection.to_string().contains('9'));
             is_refused != refused.is_empty() && (is_refused || peer.signs.phase == Phase::Following)
         })
         .await;
