@@ -79,10 +79,15 @@ fn ready_pods(clusters: &dyn Clusters, cluster: &str, count: usize) -> Vec<PodSt
     .unwrap()
 }
 
+/// A GET that gives up. Debian 12's busybox crashes in a `wget` that is told a time itself (`-T`).
+fn get(url: &str) -> [&str; 7] {
+    ["timeout", "3", "wget", "-q", "-O", "-", url]
+}
+
 /// A GET from within a pod until it is answered, and what the answer says of who gave it.
 fn ask(clusters: &dyn Clusters, cluster: &str, pod: &PodState, url: &str) -> serde_json::Value {
     wait_for(&format!("an answer of {url} in {}", pod.name), ANSWERED, || {
-        let said = clusters.exec(cluster, &pod.namespace, &pod.name, &["wget", "-q", "-T", "2", "-O", "-", url])?;
+        let said = clusters.exec(cluster, &pod.namespace, &pod.name, &get(url))?;
         Ok(Some(serde_json::from_str(&said)?))
     })
     .unwrap()
@@ -206,7 +211,7 @@ fn parts_that_were_killed_come_back_and_pods_live_through_it() {
         let pod = again.into_iter().find(|pod| pod.node == node && pod.is_ready && pod.ip != pods[0].ip);
         let Some(pod) = pod else { anyhow::bail!("not yet") };
         let url = format!("http://{}:8080/", pod.ip.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()));
-        clusters.exec(cluster, SPREAD, &pods[1].name, &["wget", "-q", "-T", "2", "-O", "-", &url]).map(|_| Some(()))
+        clusters.exec(cluster, SPREAD, &pods[1].name, &get(&url)).map(|_| Some(()))
     });
     back.unwrap();
     println!("the node and its pod are back after {:.1} s", start.elapsed().as_secs_f64());
