@@ -23,7 +23,7 @@ use topology_tests::provider::{
 };
 
 /// How long a pod may take from its object to its readiness, images being there.
-const POD_READY: Duration = Duration::from_secs(60);
+const POD_READY: Duration = Duration::from_mins(1);
 /// How long what was started a moment ago may take to answer through a Service.
 const ANSWERED: Duration = Duration::from_secs(30);
 const SPREAD: &str = "default";
@@ -31,7 +31,7 @@ const SPREAD: &str = "default";
 /// A server on every node, a Service over them, and one pod to ask from.
 fn web(cluster: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{ name: web, namespace: default }}
@@ -65,7 +65,7 @@ metadata: {{ name: web, namespace: default }}
 spec:
   selector: {{ app: web }}
   ports: [{{ name: http, port: 80, targetPort: http }}]
-"#
+"
     )
 }
 
