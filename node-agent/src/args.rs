@@ -238,17 +238,12 @@ impl AgentArgs {
 
 /// One alone is taken as it is: whoever attaches to it says what is wrong with it.
 fn cgroup_root(mut candidates: Vec<PathBuf>) -> Result<PathBuf, String> {
-    match candidates.len() {
-        0 => Err("missing: the cgroup of the pods".to_owned()),
-        1 => Ok(candidates.remove(0)),
-        _ => match candidates.iter().find(|folder| folder.is_dir()) {
-            Some(folder) => Ok(folder.clone()),
-            None => {
-                let all: Vec<String> = candidates.iter().map(|folder| folder.display().to_string()).collect();
-                Err(format!("none of {} exists: name the folder that the kubelet keeps pods in", all.join(", ")))
-            }
-        },
+    if candidates.len() > 1 {
+        let all: Vec<String> = candidates.iter().map(|folder| folder.display().to_string()).collect();
+        let none = || format!("none of {} exists: name the folder that the kubelet keeps pods in", all.join(", "));
+        return candidates.into_iter().find(|folder| folder.is_dir()).ok_or_else(none);
     }
+    candidates.pop().ok_or_else(|| "missing: the cgroup of the pods".to_owned())
 }
 
 fn port(text: &str) -> Result<u16, String> {

@@ -68,7 +68,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<bool> {
         let reference = format!("{}/{}:{}", options.registry, image.name, options.tag);
         let sbom = sbom::write(&graph, image, &reference)?;
         let layer = image.layer(repo, &programs, &graph, &sbom)?;
-        let archive = Archive::new(image, &reference, layer)?;
+        let archive = Archive::new(image, &reference, &layer)?;
         let path = folder.join(format!("{}.tar", image.name));
         archive.write(&path)?;
         let beside = folder.join(format!("{}.cdx.json", image.name));

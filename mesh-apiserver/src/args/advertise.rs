@@ -9,6 +9,7 @@ use mesh_runtime::Mistakes;
 use super::replicas::{endpoint, is_host};
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "clap names the flags after the fields")]
 pub(super) struct AdvertiseArgs {
     /// IP address or DNS name at which others reach this server; repeatable. Told to peers, and in the server's certificate
     #[arg(long, env = "ISTHMUS_ADVERTISE_ADDRESS", value_delimiter = ',', value_name = "HOST")]

@@ -19,7 +19,7 @@ fn capabilities(container: &str) -> Vec<String> {
     let (_, container) = text.split_once(&format!("- name: {container}\n")).expect("the container");
     let (_, added) = container.split_once("              add:\n").expect("added capabilities");
     let lines = added.lines().map_while(|line| line.strip_prefix("                - "));
-    lines.map(|name| name.to_ascii_lowercase()).collect()
+    lines.map(str::to_ascii_lowercase).collect()
 }
 
 /// Root's number with these capabilities and no way to others, as the container runtime starts it.

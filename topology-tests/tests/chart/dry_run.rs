@@ -18,8 +18,12 @@ use crate::helm::{Helm, SETS, label, workspace};
 const NAMESPACE: &str = "isthmus";
 /// Of the Prometheus operator: no kind of Kubernetes itself.
 const FOREIGN: &str = "monitoring.coreos.com/v1";
+/// As clusters with a CNI have it: one set of values asks for it.
+const PRIVILEGED: &[&str] = &["--allow-privileged=true"];
+/// Checked as a real one, unknown fields refused, and not kept.
+const DRY_RUN: &str = "?dryRun=All&fieldValidation=Strict";
 /// Two cores that do other things, too.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 struct Kubernetes {
     server: Apiserver,
@@ -40,7 +44,7 @@ impl Kubernetes {
         std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
         let store = [format!("--etcd-servers={}", etcd.endpoints().join(","))];
         let log = logs.join(format!("kube-apiserver-{name}.log"));
-        let server = Apiserver::start(&kube, folder.path(), &log, &store, &[]).await?;
+        let server = Apiserver::start(&kube, folder.path(), &log, &store, PRIVILEGED).await?;
         let started = Self { server, _etcd: etcd, folder };
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
         // What a controller-manager would make in it.
@@ -66,39 +70,36 @@ async fn kubernetes_takes_every_object_and_every_pod_of_the_chart() -> Result<()
     let mut connection = kubernetes.api().connect().await?;
     wait_for_priorities(&mut connection).await?;
     let (mut objects, mut pods) = (0, 0);
+    let mut own = Vec::new();
     for set in SETS {
-        let rendered = helm.objects(set)?;
-        let (foreign, own): (Vec<_>, Vec<_>) = rendered.iter().partition(|object| object["apiVersion"] == FOREIGN);
-        // Seen to be what it is, and never a misspelt kind of Kubernetes.
-        for object in foreign {
-            let kind = object["kind"].as_str().unwrap_or_default();
-            ensure!(
-                ["ServiceMonitor", "PodMonitor"].contains(&kind),
-                "{set}: {} is no kind of {FOREIGN}",
-                label(object)
-            );
-        }
-        for object in &own {
-            create(&mut connection, object, "?dryRun=All&fieldValidation=Strict")
-                .await
-                .with_context(|| set.to_owned())?;
+        for object in helm.objects(set)? {
+            if object["apiVersion"] == FOREIGN {
+                // Seen to be what it is, and never a misspelt kind of Kubernetes.
+                let kind = object["kind"].as_str().unwrap_or_default();
+                let is_known = ["ServiceMonitor", "PodMonitor"].contains(&kind);
+                ensure!(is_known, "{set}: {} is no kind of {FOREIGN}", label(&object));
+                continue;
+            }
+            let taken = create(&mut connection, &object, DRY_RUN).await;
+            taken.with_context(|| set.to_owned())?;
             objects += 1;
+            own.push((set, object));
         }
-        // Pods are admitted with their accounts, which a dry run has not left behind.
-        for account in own.iter().filter(|object| object["kind"] == "ServiceAccount") {
-            create_if_absent(&mut connection, account).await?;
-        }
-        for object in own.iter().filter(|object| object["spec"]["template"].is_object()) {
-            let template = &object["spec"]["template"];
-            let mut metadata = template["metadata"].clone();
-            metadata["name"] = "pod-of-a-template".into();
-            metadata["namespace"] = NAMESPACE.into();
-            let spec = with_claims(object, &template["spec"]);
-            let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
-            let taken = create(&mut connection, &pod, "?dryRun=All&fieldValidation=Strict").await;
-            taken.with_context(|| format!("{set}: a pod of {}", label(object)))?;
-            pods += 1;
-        }
+    }
+    // Pods are admitted with their accounts, which a dry run has not left behind.
+    for (_, account) in own.iter().filter(|(_, object)| object["kind"] == "ServiceAccount") {
+        create_if_absent(&mut connection, account).await?;
+    }
+    for (set, object) in own.iter().filter(|(_, object)| object["spec"]["template"].is_object()) {
+        let template = &object["spec"]["template"];
+        let mut metadata = template["metadata"].clone();
+        metadata["name"] = "pod-of-a-template".into();
+        metadata["namespace"] = NAMESPACE.into();
+        let spec = with_claims(object, &template["spec"]);
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+        let taken = create(&mut connection, &pod, DRY_RUN).await;
+        taken.with_context(|| format!("{set}: a pod of {}", label(object)))?;
+        pods += 1;
     }
     println!("{objects} objects and {pods} pods of {} sets of values were taken", SETS.len());
     ensure!(objects > 50 && pods > 10, "{objects} objects and {pods} pods");

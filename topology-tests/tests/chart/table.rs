@@ -53,7 +53,7 @@ fn the_schema_knows_every_value() -> Result<()> {
 fn no_object_of_the_schema_takes_unknown_keys() -> Result<()> {
     let text = std::fs::read_to_string(chart().join("values.schema.json")).context("the schema")?;
     let schema: Value = serde_json::from_str(&text).context("the schema is no JSON")?;
-    let mut open = vec![("".to_owned(), &schema)];
+    let mut open = vec![(String::new(), &schema)];
     let mut seen = 0;
     while let Some((path, at)) = open.pop() {
         if let Some(properties) = at["properties"].as_object() {

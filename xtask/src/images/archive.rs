@@ -49,7 +49,7 @@ impl Blob {
 }
 
 impl Archive {
-    pub(super) fn new(image: &Image, reference: &str, layer: Layer) -> Result<Self> {
+    pub(super) fn new(image: &Image, reference: &str, layer: &Layer) -> Result<Self> {
         let layer = Blob::new(layer.tar()?);
         let config = Blob::json(&config(image, reference, &layer.digest))?;
         let manifest = Blob::json(&json!({
@@ -164,7 +164,7 @@ mod tests {
     fn made() -> Archive {
         let mut layer = Layer::default();
         layer.file("usr/bin/x", 0o755, b"x".to_vec());
-        Archive::new(&IMAGES[0], "r.example.org/isthmus/mesh-apiserver:1.2", layer).unwrap()
+        Archive::new(&IMAGES[0], "r.example.org/isthmus/mesh-apiserver:1.2", &layer).unwrap()
     }
 
     #[test]

@@ -77,10 +77,9 @@ fn build(repo: &Repo, program: Program, dev: bool) -> Result<PathBuf> {
 fn executable(messages: &str, name: &str) -> Result<PathBuf> {
     for line in messages.lines() {
         let message: Message = serde_json::from_str(line).with_context(|| format!("not a message of cargo: {line}"))?;
-        if message.reason == "compiler-artifact" && message.target.is_some_and(|target| target.name == name) {
-            if let Some(path) = message.executable {
-                return Ok(path);
-            }
+        let is_it = message.reason == "compiler-artifact" && message.target.is_some_and(|target| target.name == name);
+        if let Some(path) = message.executable.filter(|_| is_it) {
+            return Ok(path);
         }
     }
     bail!("cargo built {name} and does not say where")

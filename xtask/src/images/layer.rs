@@ -72,8 +72,10 @@ pub(super) fn append(
 
 /// `sha256:...`, as manifests name what they hold.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut text, byte| {
+        text.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or_default()));
+        text
+    })
 }
 
 #[cfg(test)]
