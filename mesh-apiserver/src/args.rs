@@ -51,7 +51,7 @@ pub struct Args {
     /// Where /metrics, /livez and /readyz are answered, without TLS
     #[arg(long, env = "ISTHMUS_LISTEN_METRICS", default_value = "0.0.0.0:9972")]
     listen_metrics: String,
-    /// Unix socket of the admin API for the local root user
+    /// Unix socket of the admin API, for root and the server's own user
     #[arg(long, env = "ISTHMUS_ADMIN_SOCKET", default_value = "/run/isthmus/mesh-apiserver.sock")]
     admin_socket: PathBuf,
     #[command(flatten)]

@@ -5,26 +5,31 @@ use mesh_types::{ClusterName, NodeName};
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Extensions, Status};
 
-/// The verified caller: by client certificate, or the local root user through the Unix socket.
+/// The verified caller: by client certificate, or through the Unix socket root and the server's own user. That user may read
+/// the CA's key anyway, and is who `kubectl exec` makes people in a pod, where the server is not root.
 pub fn caller(extensions: &Extensions, own: &ClusterName) -> Option<Principal> {
     if let Some(info) = extensions.get::<ConnectInfo>() {
         return info.principal.clone();
     }
     let credentials = extensions.get::<UdsConnectInfo>()?.peer_cred?;
-    // Root in another user namespace shows as another number here, and is refused.
-    (credentials.uid() == 0).then(|| Principal::local_root(own))
+    may_use_socket(credentials.uid()).then(|| Principal::local_root(own))
 }
 
-/// Lets `admin-<own cluster>` and the local root user through.
+fn may_use_socket(user: u32) -> bool {
+    // Root in another user namespace shows as another number here, and is refused.
+    user == 0 || user == nix::unistd::geteuid().as_raw()
+}
+
+/// Lets `admin-<own cluster>` through, and on the Unix socket root and the server's own user.
 pub fn admin(extensions: &Extensions, own: &ClusterName) -> Result<Principal, Status> {
     match caller(extensions, own) {
         Some(principal) if principal.is_admin() => Ok(principal),
         Some(principal) => Err(Status::permission_denied(format!(
-            "{principal} may not use the admin API: it takes the certificate admin-{own} of this cluster's CA, or root on \
-             the server's Unix socket"
+            "{principal} may not use the admin API: it takes the certificate admin-{own} of this cluster's CA, or the \
+             server's own user or root on its Unix socket"
         ))),
         None => Err(Status::unauthenticated(format!(
-            "the admin API takes the client certificate admin-{own}, or root on the server's Unix socket"
+            "the admin API takes the client certificate admin-{own}, or the server's own user or root on its Unix socket"
         ))),
     }
 }
@@ -58,5 +63,17 @@ pub fn agent(extensions: &Extensions, own: &ClusterName) -> Result<NodeName, Sta
         None => Err(Status::unauthenticated(
             "this call takes a client certificate agent-<node>: enrol the node with a token from `meshctl token create`",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_roots_and_the_servers_own_users() {
+        let own = nix::unistd::geteuid().as_raw();
+        assert!(may_use_socket(0) && may_use_socket(own));
+        assert!(!may_use_socket(own + 1));
     }
 }

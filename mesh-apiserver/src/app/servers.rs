@@ -94,7 +94,7 @@ fn server() -> Server {
     Server::builder().http2_keepalive_interval(Some(PING_EVERY)).http2_keepalive_timeout(Some(PING_TIMEOUT))
 }
 
-/// The admin API for the local root user; the file goes with it.
+/// The admin API for root and the server's own user; the file goes with it.
 pub(super) struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::encode;
 use super::feed::Handle;
@@ -43,6 +44,8 @@ impl Subscription {
 
     /// The next message: an encoded `SubscribeResponse`. `None` when the view is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Bytes> {
+        // Since the last message, and not since the last revision: those go on under a view in which nothing changes.
+        let silent_until = Instant::now() + KEEP_ALIVE;
         loop {
             if let Some(message) = self.first.take() {
                 return Some(message);
@@ -67,7 +70,7 @@ impl Subscription {
                 Next::TooOld => self.start_over().await,
                 Next::UpToDate => {
                     self.position = self.position.max(newest);
-                    match tokio::time::timeout(KEEP_ALIVE, self.wake.changed()).await {
+                    match tokio::time::timeout_at(silent_until, self.wake.changed()).await {
                         Ok(Ok(())) => {}
                         Ok(Err(_gone)) => return None,
                         Err(_quiet) => return Some(encode::keep_alive(self.handle.cluster_id(), self.position)),

@@ -1,13 +1,19 @@
 //! Enrolment, registration and the stream.
 
+use std::time::Duration;
+
 use mesh_proto::v1;
 use mesh_proto::v1::agent_client::AgentClient;
 use mesh_proto::v1::join_client::JoinClient;
+use mesh_proto::v1::subscribe_response::Message;
 use mesh_types::NodeName;
 use mesh_types::view::{Key, Object};
 use tonic::Code;
 
 use crate::harness::{GLOBAL, Replica, Server, global_service, node, pod, subscribe, tampered, until};
+
+/// How often a server speaks at least.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 fn registration() -> v1::RegisterRequest {
     v1::RegisterRequest {
@@ -62,6 +68,33 @@ async fn an_agent_sees_the_whole_view_then_its_changes_and_resumes_by_revision()
     let renewed = agent.renew(v1::RenewRequest { csr_pem: pending.csr_pem().to_owned() }).await.unwrap().into_inner();
     assert_eq!(pending.complete(&renewed.certificate_pem).unwrap().common_name(), "agent-n1");
     drop(stream);
+    server.app.stop().await;
+}
+
+/// A joined cluster's heartbeats move the store on for ever, and change nothing that an agent is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_says_that_it_lives_while_the_store_moves_on_under_a_view_that_does_not() {
+    let server = Server::start("east", 1).await;
+    server.write("node.yaml", &node("n1", "192.0.1.1", "10.1.0.0/24"));
+    server.ready().await;
+    let mut agent = server.agent(server.enroll("n1").await);
+    let mut stream = agent.subscribe(subscribe(0, 0)).await.unwrap().into_inner();
+    let mut etcd = server.etcd(&server.admin_leaf()).await;
+    let mut tick = tokio::time::interval(KEEP_ALIVE / 10);
+    let writing = async {
+        loop {
+            tick.tick().await;
+            etcd.put("cilium/read/by-nobody", "", None).await.unwrap();
+        }
+    };
+    let listening = async {
+        let is_sign = |message: &v1::SubscribeResponse| matches!(message.message, Some(Message::KeepAlive(_)));
+        while !is_sign(&stream.message().await.unwrap().unwrap()) {}
+    };
+    tokio::select! {
+        () = writing => {}
+        heard = tokio::time::timeout(2 * KEEP_ALIVE, listening) => heard.expect("a sign of life"),
+    }
     server.app.stop().await;
 }
 
