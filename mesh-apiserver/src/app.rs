@@ -27,7 +27,7 @@ use self::store::Backend;
 use crate::admin_api::{AdminApi, Others};
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, Presence};
-use crate::args::Config;
+use crate::args::{Config, SourceChoice};
 use crate::controller::Controller;
 use crate::credentials::Credentials;
 use crate::index::Settings;
@@ -35,6 +35,7 @@ use crate::metrics::Figures;
 use crate::quorum::Quorum;
 use crate::roles::Roles;
 use crate::rotation::{Follower, Following, Parties};
+use crate::source::{self, kubernetes};
 use crate::trust::PeerTrust;
 use crate::users::UserRights;
 use crate::{controller, export, view};
@@ -69,8 +70,15 @@ impl App {
     pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
         tracing::info!(?config, "starting");
         make_private_dir(&config.state_dir)?;
+        let source = match &config.source {
+            SourceChoice::Manifests(folder) => source::Choice::Manifests(folder.clone()),
+            SourceChoice::Kubernetes(options) => {
+                let access = kubernetes::Access::open(options.clone()).await;
+                source::Choice::Kubernetes(access.context("cannot follow an API server")?)
+            }
+        };
         let readiness = Readiness::new();
-        let exported = readiness.await_for("the first export of all manifests");
+        let exported = readiness.await_for("the first export of all objects");
         let viewed = readiness.await_for("the first merged view");
         let mut registry = Registry::default();
         let tasks = TaskSet::new(shutdown.clone());
@@ -124,7 +132,7 @@ impl App {
         let federation_metrics = federation::Metrics::default();
         federation_metrics.register(&mut registry);
         let plan = controller::Plan {
-            manifests_dir: config.manifests_dir.clone(),
+            source,
             settings: Settings {
                 cluster: config.cluster.clone(),
                 cluster_id: config.cluster_id,

@@ -1,6 +1,7 @@
 //! The command line: flags and environment to one checked [`Config`]. Every mistake is found before any is reported.
 
 mod replicas;
+mod source;
 mod store;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
 
 use self::replicas::ReplicaArgs;
 pub use self::replicas::{Replicas, endpoint, is_host};
+use self::source::SourceArgs;
+pub use self::source::SourceChoice;
 use self::store::StoreArgs;
 pub use self::store::{ExternalStore, StoreChoice, StoreTls};
 
@@ -36,9 +39,6 @@ pub struct Args {
     /// Folder for the store, the CA and certificates; must survive restarts
     #[arg(long, env = "ISTHMUS_STATE_DIR", default_value = "/var/lib/isthmus")]
     state_dir: PathBuf,
-    /// Folder of Kubernetes manifests to watch
-    #[arg(long, env = "ISTHMUS_MANIFESTS_DIR", default_value = "/etc/isthmus/manifests")]
-    manifests_dir: PathBuf,
     /// Where remote clusters, Cilium agents and etcdctl connect
     #[arg(long, env = "ISTHMUS_LISTEN_ETCD", default_value = "0.0.0.0:2379")]
     listen_etcd: String,
@@ -82,9 +82,8 @@ pub struct Args {
     replicas: ReplicaArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// Where objects come from: manifests
-    #[arg(long, env = "ISTHMUS_SOURCE", default_value = "manifests")]
-    source: String,
+    #[command(flatten)]
+    source: SourceArgs,
     #[command(flatten)]
     telemetry: telemetry::Args,
 }
@@ -98,7 +97,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub ca_dir: PathBuf,
     pub replicas: Replicas,
-    pub manifests_dir: PathBuf,
+    pub source: SourceChoice,
     pub listen_etcd: SocketAddr,
     pub listen_mesh: SocketAddr,
     pub listen_metrics: SocketAddr,
@@ -159,17 +158,7 @@ impl Args {
         }
         let store_quota_bytes = self.store.store_quota_bytes;
         let store = self.store.check(m);
-        if self.source != "manifests" {
-            let hint = if self.source == "kubernetes" {
-                "the Kubernetes source is not available in this version"
-            } else {
-                "unknown"
-            };
-            m.add(
-                "--source",
-                format!("{:?}: {hint}: use manifests, and write the objects into --manifests-dir", self.source),
-            );
-        }
+        let source = self.source.check(m);
         let listen_etcd = parsed::<SocketAddr>(m, "--listen-etcd", &self.listen_etcd, "ADDRESS:PORT");
         let listen_mesh = parsed::<SocketAddr>(m, "--listen-mesh", &self.listen_mesh, "ADDRESS:PORT");
         let listen_metrics = parsed::<SocketAddr>(m, "--listen-metrics", &self.listen_metrics, "ADDRESS:PORT");
@@ -201,7 +190,7 @@ impl Args {
                 ca_dir: self.ca_dir.unwrap_or_else(|| self.state_dir.join("ca")),
                 replicas: replicas?,
                 state_dir: self.state_dir,
-                manifests_dir: self.manifests_dir,
+                source: source?,
                 listen_etcd: listen_etcd?,
                 listen_mesh: listen_mesh?,
                 listen_metrics: listen_metrics?,
@@ -308,7 +297,7 @@ mod tests {
             "--store",
             "external=x",
             "--source",
-            "kubernetes",
+            "files",
             "--listen-etcd",
             "2379",
         ])
@@ -323,7 +312,7 @@ mod tests {
             "--withdraw-after: 30s is shorter than --stale-after 60s",
             "--store: \"x\" is not an https:// URL",
             "--store-ca: is missing",
-            "--source: \"kubernetes\": the Kubernetes source is not available",
+            "--source: \"files\" is unknown: use manifests or kubernetes",
             "--listen-etcd: \"2379\" is not ADDRESS:PORT",
         ] {
             assert!(text.contains(part), "{part}\nis not in\n{text}");

@@ -1,7 +1,7 @@
 //! What one replica of a cluster does for all: it reads the source, exports, beats, and mirrors the joined clusters.
 //!
 //! ```text
-//!  campaign --> Held --> term: manifests, exporter, heartbeat, federation over a fenced store --> lost or stopped
+//!  campaign --> Held --> term: source, exporter, heartbeat, federation over a fenced store --> lost or stopped
 //!      ^                                                                                     |
 //!      +-------------------------------------------------------------------------------------+
 //! ```

@@ -153,6 +153,11 @@ impl Index {
         self.nodes.pod_cidrs()
     }
 
+    /// Other clusters are told that this one's pods have addresses in these prefixes, and take no others.
+    pub fn declare_pods(&mut self, prefixes: &[IpNet]) {
+        self.pods.declare(prefixes);
+    }
+
     /// Host prefixes of the nodes' own addresses.
     pub fn node_addresses(&self) -> Vec<IpNet> {
         self.nodes.addresses()
@@ -162,6 +167,14 @@ impl Index {
     pub fn errors(&self) -> BTreeMap<ObjectKey, String> {
         let mut errors = self.services.errors();
         errors.extend(self.pods.conflicts());
+        for (name, (count, ip)) in self.pods.undeclared() {
+            let pods = if count == 1 { "a pod".to_owned() } else { format!("{count} pods") };
+            let error = format!(
+                "{pods} on it, {ip} for one, in none of the pod prefixes that this cluster declares: other clusters do not \
+                 take them. Name the prefix with --pod-cidr, and join anew"
+            );
+            errors.insert(ObjectKey { kind: Kind::Node, namespace: String::new(), name }, error);
+        }
         for (key, error) in self.terms.all() {
             let known = errors.entry(key.clone()).or_default();
             *known = if known.is_empty() { error.clone() } else { format!("{known}; {error}") };
@@ -184,7 +197,9 @@ impl Index {
 
     fn refresh_ips(&mut self, ips: impl IntoIterator<Item = IpAddr>) {
         for ip in ips {
-            let address = self.pods.owner(ip).map(|pod| {
+            // The datapath of this version carries IPv4; others would turn away what they were not told of.
+            let owner = self.pods.owner(ip).filter(|_| ip.is_ipv4());
+            let address = owner.map(|pod| {
                 let host = self.nodes.tunnel_endpoint(pod.node_name()).or(pod.host_ip());
                 let namespace_labels = self.namespaces.labels(&pod.metadata.namespace);
                 pods::address(pod, ip, host, namespace_labels, &self.settings)
@@ -201,7 +216,8 @@ impl Index {
         let merged: BTreeMap<IpAddr, _> =
             known.iter().map(|(ip, b)| (*ip, b.to_backend(&self.settings.cluster, name, *ip))).collect();
         let exported = declared.as_ref().filter(|s| s.shared).map(|service| {
-            let value = self.services.exported(service, &self.settings, merged.values(), &known);
+            let carried = merged.values().filter(|backend| backend.address.is_ipv4());
+            let value = self.services.exported(service, &self.settings, carried, &known);
             Value::Service(Box::new(value))
         });
         self.desired.set(Key::Service(name.clone()), exported);

@@ -38,6 +38,11 @@ impl Collector for Figures {
         let gauges = [
             ("isthmus_source_objects", "Objects read from the source", gauge(source.objects)),
             ("isthmus_source_rejections", "Documents and objects that were left out", gauge(source.rejections.len())),
+            (
+                "isthmus_source_trouble",
+                "1 while the source of objects cannot be followed: what it told before counts on",
+                gauge(usize::from(source.trouble.is_some())),
+            ),
             ("isthmus_export_errors", "Objects that are not (fully) exported", gauge(export.errors.len())),
             ("isthmus_view_objects", "Objects in the merged view", gauge(objects)),
             ("isthmus_view_revision", "Newest revision in the merged view", ConstGauge::new(self.view.revision())),
@@ -63,6 +68,11 @@ impl Collector for Figures {
         }
         let counters = [
             ("isthmus_export_transactions", "Transactions that exported something", export.transactions),
+            (
+                "isthmus_source_requests",
+                "Pages of lists and watches asked of the API server since this replica began to read it",
+                source.requests,
+            ),
             ("isthmus_export_keys", "Keys written or deleted by the exporter", export.keys_written),
         ];
         for (name, help, figure) in counters {

@@ -68,7 +68,7 @@ impl AdminApi {
         let of_services = of_services.map(|(name, error)| (ObjectKey::service(&name).to_string(), error));
         let rejections = source.rejections.into_iter().chain(export.rejections()).map(|r| (r.object, r.reason));
         Ok(v1::SourceStatus {
-            kind: "manifests".to_owned(),
+            kind: source.kind.to_owned(),
             location: source.location,
             objects: u32::try_from(source.objects).unwrap_or(u32::MAX),
             errors: rejections
@@ -77,6 +77,8 @@ impl AdminApi {
                 .chain(of_exchange)
                 .take(MAX_ERRORS)
                 .collect(),
+            trouble: source.trouble.as_ref().map(|trouble| trouble.reason.clone()).unwrap_or_default(),
+            trouble_since_unix_nanos: source.trouble.map_or(0, |trouble| trouble.since_unix_nanos),
         })
     }
 

@@ -13,7 +13,7 @@ use crate::{export, source};
 /// The handles of a running term.
 #[derive(Clone)]
 pub(super) struct Serving {
-    pub(super) source: source::manifests::StatusHandle,
+    pub(super) source: source::StatusHandle,
     pub(super) export: export::StatusHandle,
     pub(super) federation: federation::Handle,
 }

@@ -1,6 +1,5 @@
 //! One term of the role: all its parts made anew, over a store that refuses their writes once the role is another's.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::identity::Allocator;
 use crate::index::{Index, Settings};
 use crate::rotation::{Conductor, Parties};
 use crate::sights::Gather;
-use crate::source::manifests::Manifests;
+use crate::source;
 
 /// Batches of objects that may wait for the exporter; it takes all that wait at once.
 const SOURCE_QUEUE: usize = 64;
@@ -34,7 +33,7 @@ pub struct TermError(pub(super) String);
 
 /// What every term of this replica is made from.
 pub struct Plan {
-    pub manifests_dir: PathBuf,
+    pub source: source::Choice,
     pub settings: Settings,
     pub cluster_id: ClusterId,
     pub layout: IdentityLayout,
@@ -72,7 +71,7 @@ impl Plan {
     ) -> Term {
         let tasks = TaskSet::new(stop.clone());
         let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
-        let (manifests, source) = Manifests::new(self.manifests_dir.clone(), objects_in);
+        let (objects, source) = self.source.begin(objects_in);
         let allocator = Allocator::new(self.layout, self.cluster_id, self.quarantine);
         let facts = Facts::new(self.settings.cluster.clone(), allocator);
         let index = Index::new(self.settings.clone());
@@ -98,8 +97,8 @@ impl Plan {
 
         tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop.clone()));
         let follow = stop.clone();
-        tasks.spawn("manifests", OnExit::Shutdown, async move {
-            follow.unless_requested(manifests.run()).await.unwrap_or(Ok(()))
+        tasks.spawn("source of objects", OnExit::Shutdown, async move {
+            follow.unless_requested(objects.run()).await.unwrap_or(Ok(()))
         });
         let known = Arc::clone(&store);
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));

@@ -165,6 +165,11 @@ impl Exporter {
             };
             self.apply(changes);
         }
+        if batch.is_delayed && self.has_former {
+            // Whoever asks is better served by it than by nobody: agents and peers go on.
+            tracing::warn!("what there is cannot be read now: what was exported before is served");
+            self.ready = None;
+        }
         if batch.is_complete {
             self.is_complete = true;
             // Before anything is pruned, or a restart would take back for a moment what it announced before.
@@ -289,6 +294,7 @@ impl Exporter {
         if self.options.nodes_follow_nodes {
             declaration.node_prefixes = carried(self.index.node_addresses());
         }
+        self.index.declare_pods(&declaration.pod_prefixes);
         self.facts.declare(declaration);
     }
 

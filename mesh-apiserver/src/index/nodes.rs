@@ -54,7 +54,9 @@ impl Nodes {
     }
 
     pub(super) fn tunnel_endpoint(&self, name: &str) -> Option<IpAddr> {
-        self.nodes.get(name)?.internal_ips().first().copied()
+        let ips = self.nodes.get(name)?.internal_ips();
+        // Tunnels run over IPv4, whichever family a dual-stack node names first.
+        ips.iter().find(|ip| ip.is_ipv4()).or(ips.first()).copied()
     }
 
     pub(super) fn pod_cidrs(&self) -> Vec<IpNet> {

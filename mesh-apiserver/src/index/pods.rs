@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use federation::contract::IpValue;
 use federation::contract::ip::{IpPort, WIREGUARD_KEY};
+use ipnet::IpNet;
 use mesh_types::Protocol;
 use mesh_types::view::Encryption;
 
@@ -22,6 +23,10 @@ pub(super) struct Pods {
     /// Addresses with more than one claimant.
     contested: BTreeSet<IpAddr>,
     by_node: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// The prefixes that other clusters were told pods have addresses in.
+    declared: Vec<IpNet>,
+    /// Claimed IPv4 addresses that lie in none of them.
+    undeclared: BTreeSet<IpAddr>,
 }
 
 impl Pods {
@@ -42,6 +47,9 @@ impl Pods {
             }
         }
         for ip in now {
+            if !self.is_declared(ip) {
+                self.undeclared.insert(ip);
+            }
             let claimants = self.claims.entry(ip).or_default();
             if !claimants.contains(&key) {
                 claimants.push(key.clone());
@@ -92,6 +100,30 @@ impl Pods {
             .collect()
     }
 
+    /// Other clusters are told that pods have addresses in these prefixes.
+    pub(super) fn declare(&mut self, prefixes: &[IpNet]) {
+        if self.declared != prefixes {
+            prefixes.clone_into(&mut self.declared);
+            self.undeclared = self.claims.keys().copied().filter(|ip| !self.is_declared(*ip)).collect();
+        }
+    }
+
+    /// Nodes with pods that other clusters will not take, by name: how many, and one of their addresses.
+    pub(super) fn undeclared(&self) -> BTreeMap<String, (usize, IpAddr)> {
+        let mut nodes: BTreeMap<String, (usize, IpAddr)> = BTreeMap::new();
+        for ip in &self.undeclared {
+            if let Some(pod) = self.owner(*ip) {
+                nodes.entry(pod.node_name().to_owned()).or_insert((0, *ip)).0 += 1;
+            }
+        }
+        nodes
+    }
+
+    fn is_declared(&self, ip: IpAddr) -> bool {
+        // Of IPv6 nothing is exported.
+        ip.is_ipv6() || self.declared.iter().any(|prefix| prefix.contains(&ip))
+    }
+
     fn unclaim(&mut self, ip: IpAddr, key: &ObjectKey) {
         if let Some(claimants) = self.claims.get_mut(&ip) {
             claimants.retain(|k| k != key);
@@ -100,6 +132,7 @@ impl Pods {
             }
             if claimants.is_empty() {
                 self.claims.remove(&ip);
+                self.undeclared.remove(&ip);
             }
         }
     }

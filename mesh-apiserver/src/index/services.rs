@@ -68,7 +68,8 @@ impl Services {
         })
     }
 
-    /// Cilium's legacy object.
+    /// Cilium's legacy object, of the family that the datapath carries: one IPv6 address would have others turn all of it
+    /// away.
     pub(super) fn exported<'a>(
         &self,
         service: &view::Service,
@@ -76,12 +77,14 @@ impl Services {
         backends: impl Iterator<Item = &'a ServiceBackend>,
         merged: &BTreeMap<IpAddr, Merged>,
     ) -> ServiceValue {
-        let mut value = ServiceValue::from_service(service, settings.cluster_id, backends);
+        let mut service = service.clone();
+        service.frontends.retain(|frontend| frontend.address.is_ipv4());
+        let mut value = ServiceValue::from_service(&service, settings.cluster_id, backends);
         if let Some(read) = self.services.get(&service.name) {
             value.labels.clone_from(&read.service.metadata.labels);
             value.selector.clone_from(read.service.selector());
         }
-        let ready = merged.iter().filter(|(_, b)| b.state == BackendState::Active);
+        let ready = merged.iter().filter(|(ip, b)| ip.is_ipv4() && b.state == BackendState::Active);
         value.hostnames = ready.filter_map(|(ip, b)| Some((ip.to_string(), b.hostname.clone()?))).collect();
         value
     }

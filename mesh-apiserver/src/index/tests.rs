@@ -244,3 +244,86 @@ fn a_headless_service_has_hostnames_and_no_frontend() {
     assert!(value.frontends.is_empty());
     assert_eq!(value.hostnames["10.7.1.2"], "cart-0");
 }
+
+#[test]
+fn of_a_dual_stack_cluster_ipv4_leaves_it() {
+    let mut index = index();
+    index.apply(object(&json!({
+        "kind": "Node", "metadata": {"name": "n1"}, "spec": {"podCIDRs": ["fd00:7::/64", "10.7.1.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "2001:db8::17"}, {"type": "InternalIP", "address": "192.0.2.17"}]},
+    })));
+    let changes = index.apply(object(&json!({
+        "kind": "Pod", "metadata": {"name": "cart-1", "namespace": "shop"}, "spec": {"nodeName": "n1"},
+        "status": {"phase": "Running", "podIP": "fd00:7::2", "podIPs": [{"ip": "fd00:7::2"}, {"ip": "10.7.1.2"}]},
+    })));
+    assert_eq!(shown(&changes), ["+ip 10.7.1.2"]);
+    assert_eq!(address(&changes).value.host_ip, "192.0.2.17");
+    let slice_of = |name: &str, family: &str, ip: &str| {
+        object(&json!({
+            "kind": "EndpointSlice", "addressType": family, "ports": [{"name": "grpc", "port": 8080}],
+            "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
+            "endpoints": [{"addresses": [ip], "hostname": "cart-1", "zone": "z1", "hints": {"forZones": [{"name": "z1"}]}}],
+        }))
+    };
+    index.apply(slice_of("cart-4", "IPv4", "10.7.1.2"));
+    index.apply(slice_of("cart-6", "IPv6", "fd00:7::2"));
+    let changes = index.apply(object(&json!({
+        "kind": "Service", "metadata": {"name": "cart", "namespace": "shop", "annotations": global()},
+        "spec": {"clusterIP": "10.96.7.20", "clusterIPs": ["10.96.7.20", "fd00:96::20"], "ports": [{"name": "grpc", "port": 7070}]},
+    })));
+    let both =
+        ["+local shop/cart", "+service shop/cart", "+backend shop/cart 10.7.1.2", "+backend shop/cart fd00:7::2"];
+    assert_eq!(shown(&changes), [&both[..], &["+slice shop/cart-4"]].concat(), "its own agents see both");
+    let Some(Value::Service(value)) = &changes[1].value else { panic!("a service") };
+    assert_eq!(value.frontends.keys().collect::<Vec<_>>(), ["10.96.7.20"]);
+    assert_eq!(value.backends.keys().collect::<Vec<_>>(), ["10.7.1.2"]);
+    assert_eq!(value.hostnames.keys().collect::<Vec<_>>(), ["10.7.1.2"]);
+    let Some(Value::EndpointSlice(sliced)) = &changes[4].value else { panic!("a slice") };
+    let endpoint = &sliced.endpoints[0];
+    assert_eq!(endpoint.zone.as_deref(), Some("z1"));
+    assert_eq!(endpoint.hints.as_ref().map(|hints| hints.for_zones[0].name.as_str()), Some("z1"));
+}
+
+#[test]
+fn pods_of_a_node_without_a_prefix_are_addresses_of_their_own_and_shown_where_others_would_not_take_them() {
+    let mut index = index();
+    index.apply(node("n1", "192.0.2.17", "10.7.1.0/24"));
+    let bare = object(&json!({
+        "kind": "Node", "metadata": {"name": "n2"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.18"}]},
+    }));
+    let changes = index.apply(bare);
+    let [Change { value: Some(Value::Node(value)), .. }] = &changes[..] else { panic!("one node") };
+    assert_eq!(value.to_node().unwrap().pod_cidrs, []);
+    index.declare_pods(&index.pod_cidrs());
+    let on_n2 = |name: &str, ip: &str| {
+        object(&json!({"kind": "Pod", "metadata": {"name": name, "namespace": "shop"}, "spec": {"nodeName": "n2"},
+                       "status": {"phase": "Running", "podIP": ip}}))
+    };
+    assert_eq!(address(&index.apply(on_n2("a", "172.20.0.5"))).value.host_ip, "192.0.2.18");
+    index.apply(on_n2("b", "172.20.0.4"));
+    let errors = index.errors();
+    let error = &errors[&ObjectKey { kind: Kind::Node, namespace: String::new(), name: "n2".into() }];
+    assert!(error.starts_with("2 pods on it, 172.20.0.4 for one, in none of the pod prefixes"), "{error}");
+    assert_eq!(errors.len(), 1);
+    index.delete(&key(Kind::Pod, "b"));
+    index.declare_pods(&["172.20.0.0/16".parse().unwrap(), "10.7.0.0/16".parse().unwrap()]);
+    assert_eq!(index.errors().len(), 0);
+    index.declare_pods(&["10.7.0.0/16".parse().unwrap()]);
+    assert_eq!(index.errors().len(), 1);
+    index.delete(&key(Kind::Pod, "a"));
+    assert_eq!(index.errors().len(), 0);
+}
+
+#[test]
+fn named_ports_are_those_of_containers_and_sidecars() {
+    let mut index = index();
+    let container = |name: &str, port: u16| json!({"ports": [{"name": name, "containerPort": port}]});
+    let mut sidecar = container("metrics", 9090);
+    sidecar["restartPolicy"] = json!("Always");
+    let changes = index.apply(object(&json!({
+        "kind": "Pod", "metadata": {"name": "a", "namespace": "shop"}, "status": {"phase": "Running", "podIP": "10.7.1.2"},
+        "spec": {"nodeName": "n1", "containers": [container("http", 8080)], "initContainers": [container("setup", 1), sidecar]},
+    })));
+    let ports: Vec<_> = address(&changes).value.named_ports.iter().map(|p| (p.name.as_str(), p.port)).collect();
+    assert_eq!(ports, [("http", 8080), ("metrics", 9090)]);
+}

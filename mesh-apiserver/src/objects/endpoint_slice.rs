@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use federation::contract::endpoint_slice::{
-    Conditions as ExportedConditions, Endpoint as Exported, EndpointPort as ExportedPort, EndpointSliceValue,
-    SERVICE_NAME,
+    Conditions as ExportedConditions, Endpoint as Exported, EndpointPort as ExportedPort, EndpointSliceValue, ForZone,
+    Hints as ExportedHints, SERVICE_NAME,
 };
 use mesh_types::{BackendState, ClusterId, ClusterName, NamedPort, Protocol, ServiceName};
 use serde::Deserialize;
@@ -38,6 +38,21 @@ pub struct Endpoint {
     pub node_name: Option<String>,
     #[serde(default)]
     pub zone: Option<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    hints: Hints,
+}
+
+/// Whose clients should use an endpoint, by zone (topology-aware routing).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Hints {
+    #[serde(default, deserialize_with = "null_as_default")]
+    for_zones: Vec<Zone>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Zone {
+    name: String,
 }
 
 /// Absent conditions mean, as Kubernetes defines them: ready and not terminating.
@@ -89,7 +104,7 @@ impl EndpointSlice {
             hostname: endpoint.hostname.clone(),
             node_name: endpoint.node_name.clone(),
             zone: endpoint.zone.clone(),
-            hints: None,
+            hints: endpoint.hints.exported(),
         });
         let carried = self.ports.iter().filter(|port| port.protocol != Some(Protocol::Sctp));
         let ports = carried.map(|port| ExportedPort {
@@ -119,6 +134,13 @@ impl EndpointSlice {
                 Some(NamedPort { name, protocol: p.protocol.unwrap_or(Protocol::Tcp), port: p.number? })
             })
             .collect()
+    }
+}
+
+impl Hints {
+    fn exported(&self) -> Option<ExportedHints> {
+        let for_zones: Vec<ForZone> = self.for_zones.iter().map(|zone| ForZone { name: zone.name.clone() }).collect();
+        (!for_zones.is_empty()).then_some(ExportedHints { for_zones })
     }
 }
 

@@ -27,10 +27,16 @@ struct Spec {
     service_account_name: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]
     containers: Vec<Container>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    init_containers: Vec<Container>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Container {
+    /// Of an init container: `Always` makes it a sidecar.
+    #[serde(default)]
+    restart_policy: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]
     ports: Vec<ContainerPort>,
 }
@@ -91,8 +97,10 @@ impl Pod {
         self.spec.service_account_name.as_deref().filter(|a| !a.is_empty()).unwrap_or("default")
     }
 
-    /// Container ports that have a name.
+    /// Container ports that have a name, those of sidecars last, as Kubernetes looks for them. Init containers that end have
+    /// none.
     pub fn named_ports(&self) -> impl Iterator<Item = &ContainerPort> {
-        self.spec.containers.iter().flat_map(|c| &c.ports).filter(|p| !p.name.is_empty())
+        let sidecars = self.spec.init_containers.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        self.spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| !p.name.is_empty())
     }
 }

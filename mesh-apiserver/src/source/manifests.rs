@@ -73,7 +73,7 @@ impl Manifests {
         if changes.is_empty() && !is_complete {
             return Ok(());
         }
-        self.out.send(Batch { changes, is_complete }).await.map_err(|_closed| Error::Closed)
+        self.out.send(Batch { changes, is_complete, ..Batch::default() }).await.map_err(|_closed| Error::Closed)
     }
 
     fn read(&self, paths: Vec<PathBuf>) -> Vec<Change> {

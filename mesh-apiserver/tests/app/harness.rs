@@ -15,6 +15,7 @@ use mesh_proto::v1::agent_client::AgentClient;
 use mesh_proto::v1::join_client::JoinClient;
 use mesh_proto::v1::store_admin_client::StoreAdminClient;
 use mesh_runtime::Shutdown;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a test waits for what must come.
@@ -204,6 +205,16 @@ pub(crate) async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) 
             Err(error) => panic!("{error:#}"),
         }
     }
+}
+
+/// The first figure whose name begins so.
+pub(crate) async fn metric(server: &Server, name: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(server.app.metrics).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+    line.rsplit(' ').next().unwrap().to_owned()
 }
 
 /// Asks until there is an answer.

@@ -13,6 +13,7 @@ mod external;
 mod frames;
 mod harness;
 mod kill;
+mod kubernetes;
 mod manifests;
 mod members;
 mod peers;

@@ -1,17 +1,6 @@
 //! What survives a restart.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use crate::harness::{GLOBAL, Replica, Server, global_service, node, pod, subscribe, until};
-
-async fn metric(server: &Server, name: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(server.app.metrics).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
-    line.rsplit(' ').next().unwrap().to_owned()
-}
+use crate::harness::{GLOBAL, Replica, Server, global_service, metric, node, pod, subscribe, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_continues_at_the_same_revision_and_writes_nothing() {

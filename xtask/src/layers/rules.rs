@@ -81,17 +81,15 @@ const KERNEL_PATHS: &[&str] = &[
     "node-agent/tests/",
 ];
 
+const KUBERNETES_PATHS: &[&str] = &["mesh-apiserver/src/source/kubernetes.rs", "mesh-apiserver/src/source/kubernetes/"];
+
 pub(super) const CRATES: &[CrateRule] = &[
     CrateRule {
         name: "openraft",
         packages: &["mesh-store"],
         paths: &["mesh-store/src/raft.rs", "mesh-store/src/raft/"],
     },
-    CrateRule {
-        name: "kube",
-        packages: &["mesh-apiserver"],
-        paths: &["mesh-apiserver/src/source/k8s.rs", "mesh-apiserver/src/source/k8s/"],
-    },
+    CrateRule { name: "kube", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
     CrateRule {
         name: "aya",
         packages: &["agent-ebpf", "agent-ebpf-common", "node-agent"],

@@ -1,9 +1,9 @@
 //! The text of one file to objects. Pure.
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::objects::{Kind, Meta, Namespace, Object, ObjectKey};
+use crate::objects::{Kind, Object};
+use crate::source::reader;
 
 /// One document of a file, or one item of a `List`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,11 +108,11 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
     let object = if known.is_namespaced() { format!("{kind} {namespace}/{name}") } else { format!("{kind} {name}") };
-    match typed(known, value) {
+    match reader::object(known, value) {
         Ok(read) if read.key().name.is_empty() => {
             out.push(reject(Some(kind), "`metadata.name` is missing".to_owned()));
         }
-        Ok(read) => match unusable_name(&read.key()) {
+        Ok(read) => match reader::unusable_name(&read.key()) {
             None => out.push(Document::Object(Box::new(read))),
             Some(reason) => out.push(reject(Some(object), reason)),
         },
@@ -123,29 +123,9 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
     }
 }
 
-/// What stands for a Namespace that cannot be read: without it, what the Namespace keeps from other clusters would be
-/// theirs as long as the mistake lasts.
+/// The stand-in of a Namespace that cannot be read, as a document.
 fn unreadable(kind: Kind, name: &str) -> Option<Document> {
-    let metadata = Meta { name: name.to_owned(), ..Meta::default() };
-    let object = Object::Namespace(Namespace { metadata, is_unreadable: true });
-    let is_named = kind == Kind::Namespace && !name.is_empty() && unusable_name(&object.key()).is_none();
-    is_named.then(|| Document::Object(Box::new(object)))
-}
-
-/// Names become parts of keys, so a `/` in one would name another object's key.
-fn unusable_name(key: &ObjectKey) -> Option<String> {
-    let bad = |text: &str| text.contains('/') || text.chars().any(char::is_whitespace);
-    (bad(&key.name) || bad(&key.namespace)).then(|| "names may not hold '/' or blanks".to_owned())
-}
-
-fn typed(kind: Kind, value: Value) -> Result<Object, serde_json::Error> {
-    Ok(match kind {
-        Kind::Namespace => Object::Namespace(Deserialize::deserialize(value)?),
-        Kind::Node => Object::Node(Deserialize::deserialize(value)?),
-        Kind::Pod => Object::Pod(Deserialize::deserialize(value)?),
-        Kind::Service => Object::Service(Deserialize::deserialize(value)?),
-        Kind::EndpointSlice => Object::EndpointSlice(Deserialize::deserialize(value)?),
-    })
+    reader::stand_in(kind, name).map(|object| Document::Object(Box::new(object)))
 }
 
 #[cfg(test)]

@@ -86,10 +86,12 @@ impl Inventory {
             rejections.extend(waiting.map(|key| self.duplicate(path, key)));
         }
         Status {
+            kind: "manifests",
             location: self.folder.display().to_string(),
             objects: self.owners.len(),
             ignored: self.files.values().map(|f| f.ignored).sum(),
             rejections,
+            ..Status::default()
         }
     }
 

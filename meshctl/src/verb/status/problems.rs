@@ -21,6 +21,10 @@ pub(super) fn of(report: &ClusterReport, now: Timestamp) -> Vec<Problem> {
     if store.ready_replicas < store.replicas {
         found.push(problem("store", format!("{} of {} replicas are ready", store.ready_replicas, store.replicas)));
     }
+    if !report.source.trouble.is_empty() {
+        let (since, why) = (age::since(now, report.source.trouble_since), &report.source.trouble);
+        found.push(problem("source", format!("not followed for {since}, what was read before counts on: {why}")));
+    }
     for error in &report.source.errors {
         found.push(problem(&error.object, format!("left out: {}", error.error)));
     }

@@ -48,6 +48,9 @@ pub(super) struct Source {
     pub(super) location: String,
     pub(super) objects: u32,
     pub(super) errors: Vec<ObjectError>,
+    /// Why it cannot be followed now; empty while it can.
+    pub(super) trouble: String,
+    pub(super) trouble_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -117,6 +120,8 @@ impl ClusterReport {
                 location: source.location,
                 objects: source.objects,
                 errors: source.errors.into_iter().map(|e| ObjectError { object: e.object, error: e.error }).collect(),
+                trouble: source.trouble,
+                trouble_since: age::timestamp(source.trouble_since_unix_nanos),
             },
             own_side: status.own_side,
             peers: status.peers.into_iter().map(|p| Peer::new(context, p)).collect(),

@@ -65,7 +65,7 @@ fn status() -> v1::GetStatusResponse {
             kind: "manifests".into(),
             location: "/run/isthmus/manifests".into(),
             objects: 38,
-            errors: vec![],
+            ..Default::default()
         }),
         peers: vec![v1::PeerStatus {
             name: "cluster-b".into(),
@@ -93,6 +93,17 @@ fn text(status: v1::GetStatusResponse) -> String {
 #[test]
 fn a_cluster_that_is_well() {
     assert_eq!(text(status()), include_str!("golden/well.txt"));
+}
+
+#[test]
+fn a_source_that_cannot_be_followed_says_since_when_and_why() {
+    let mut status = status();
+    let source = status.source.as_mut().unwrap();
+    source.trouble = "the API server https://10.0.0.1:6443 cannot be reached".into();
+    source.trouble_since_unix_nanos = ago(90_000);
+    let told = "source: not followed for 1m30s, what was read before counts on: the API server";
+    let text = text(status);
+    assert!(text.contains(told) && text.starts_with("cluster-a (id 1)  degraded"), "{text}");
 }
 
 #[test]
