@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver lint clean
+.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s images lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -47,6 +47,18 @@ plant:
 # A real kube-apiserver for the test that runs one on the store; once, 15 minutes.
 kube-apiserver:
 	cargo xtask kube-apiserver
+
+# Kubernetes' own programs for test-k8s, outside the checkout; once a machine, half an hour.
+k8s-tools:
+	cargo xtask k8s-tools
+
+# Real Kubernetes clusters on this machine. One test: make test-k8s ARGS='--only two_real'
+test-k8s:
+	cargo xtask test-k8s $(ARGS)
+
+# The container images as archives in target/images; of the dev profile: make images ARGS=--dev
+images:
+	cargo xtask images $(ARGS)
 
 lint:
 	cargo xtask lint

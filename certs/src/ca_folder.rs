@@ -7,6 +7,8 @@
 //! ```
 //! Must never decide which of the two signs: the rotation's record in the store does.
 
+mod seed;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,12 @@ pub enum Error {
         dir = dir.display()
     )]
     NoNext { dir: PathBuf, hash: CaHash },
+    #[error(
+        "cannot read {}: the folder that the CA is copied from must hold {CERTIFICATE_FILE} and {KEY_FILE}, as \
+         `meshctl certs create-ca` makes them",
+        path.display()
+    )]
+    Seed { path: PathBuf, source: io::Error },
     #[error(transparent)]
     File(#[from] file::Error),
 }

@@ -45,6 +45,9 @@ pub struct Health {
     /// The longest period in use that its silence has outlived; 0 for none. Goes back to 0 only when it is live again.
     #[serde(default)]
     pub outlived_seconds: u64,
+    /// The same of the periods after which some Service shows a silent cluster as stale.
+    #[serde(default)]
+    pub stale_seconds: u64,
 }
 
 /// The verdicts on all joined clusters.
@@ -70,8 +73,8 @@ impl Health {
     }
 
     /// What decides something: a newer reason alone is not worth a write.
-    fn decides(&self) -> (State, Option<Loss>, u64) {
-        (self.state, self.loss, self.outlived_seconds)
+    fn decides(&self) -> (State, Option<Loss>, u64, u64) {
+        (self.state, self.loss, self.outlived_seconds, self.stale_seconds)
     }
 }
 
@@ -175,6 +178,7 @@ mod tests {
                 loss,
                 last_heartbeat_unix_nanos: 0,
                 outlived_seconds,
+                stale_seconds: 0,
             };
             assert_eq!(
                 [usual, minute, never].map(|setting| health.withdraws(setting)),

@@ -69,11 +69,13 @@ pub struct Verdict {
     pub loss: Option<Loss>,
     /// The longest period in use that the cluster's silence has outlived.
     pub outlived: Duration,
+    /// The same of the periods after which it is shown as stale; hides nothing.
+    pub stale: Duration,
 }
 
 impl Verdict {
     const fn of(state: State) -> Self {
-        Self { state, loss: None, outlived: Duration::ZERO }
+        Self { state, loss: None, outlived: Duration::ZERO, stale: Duration::ZERO }
     }
 
     /// Some Service does not use its backends.
@@ -88,6 +90,8 @@ pub struct Rules<'a> {
     pub settings: Settings,
     /// What Services of the own cluster ask for.
     pub periods: &'a Periods,
+    /// After how much silence they show a cluster as stale.
+    pub stale_periods: &'a Periods,
     /// The fault seems to be on the own side.
     pub own_side: bool,
 }
@@ -117,8 +121,12 @@ impl Default for Judge {
 impl Judge {
     /// Goes on from what an earlier term concluded.
     pub fn resumed(former: &Health) -> Self {
-        let verdict =
-            Verdict { state: former.state, loss: former.loss, outlived: Duration::from_secs(former.outlived_seconds) };
+        let verdict = Verdict {
+            state: former.state,
+            loss: former.loss,
+            outlived: Duration::from_secs(former.outlived_seconds),
+            stale: Duration::from_secs(former.stale_seconds),
+        };
         // What is hidden stays so until the cluster is well again; anything else is the session's own step now.
         let verdict = if verdict.hides() { verdict } else { Verdict::of(State::Connecting) };
         Self { verdict, ..Self::default() }
@@ -132,6 +140,12 @@ impl Judge {
     pub fn judge(&mut self, now: Instant, signs: &Signs, rules: Rules<'_>) -> Verdict {
         let before = self.verdict;
         self.verdict = if signs.has_data { self.of_known(now, signs, rules) } else { Verdict::of(signs.phase.into()) };
+        if signs.has_data {
+            let stale = outlived(rules.stale_periods, now, signs).unwrap_or_default();
+            // What its silence made stale stays so until it is live again.
+            let is_live = self.verdict.state == State::Live;
+            self.verdict.stale = if is_live { stale } else { stale.max(before.stale) };
+        }
         if !before.hides() && self.verdict.hides() {
             let is_flapping = self.returned_at.is_some_and(|at| now.saturating_duration_since(at) < FLAPPING);
             self.steady = if is_flapping { (self.steady * 2).min(LONGEST_STEADY) } else { STEADY };
@@ -166,8 +180,7 @@ impl Judge {
         } else {
             (silence >= settings.withdraw_after).then_some(Loss::Control)
         };
-        let least = signs.heartbeat_interval * 3;
-        let outlived = rules.periods.iter().copied().filter(|period| silence >= (*period).max(least)).max();
+        let outlived = outlived(rules.periods, now, signs);
         let (loss, outlived) = if rules.own_side { (None, None) } else { (loss, outlived) };
         let loss = loss.max(before.loss);
         let state = if loss.is_some() {
@@ -177,8 +190,15 @@ impl Judge {
         } else {
             before.state
         };
-        Verdict { state, loss, outlived: outlived.unwrap_or_default().max(before.outlived) }
+        Verdict { state, loss, outlived: outlived.unwrap_or_default().max(before.outlived), stale: Duration::ZERO }
     }
+}
+
+/// The longest of the periods that the silence has outlived. None of them is shorter than three heartbeats of the source.
+fn outlived(periods: &Periods, now: Instant, signs: &Signs) -> Option<Duration> {
+    let silence = now.saturating_duration_since(signs.last_heartbeat);
+    let least = signs.heartbeat_interval * 3;
+    periods.iter().copied().filter(|period| silence >= (*period).max(least)).max()
 }
 
 #[cfg(test)]

@@ -13,17 +13,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh_store::Store;
-use mesh_store::mvcc::{
-    Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest,
-};
-use mesh_types::{ClusterId, ClusterName};
+use mesh_store::mvcc::{Compare, CompareResult, CompareTarget, KeyRange, PutRequest, RangeRequest, TxnOp, TxnRequest};
+use mesh_types::ClusterName;
 
+use crate::contract::validate::Rules;
 use crate::contract::{ClusterConfig, Layout, Resource, keys};
 
 mod batch;
+mod parting;
 mod record;
 
 pub use batch::Batch;
+pub use parting::{Mark, drain, leftovers, mark};
 pub use record::{MirrorRecord, Watched};
 
 /// Operations in one Txn: room for the resume point within etcd's own limit of 128, since the store may be a real etcd.
@@ -36,6 +37,8 @@ pub enum Error {
     Store { key: String, source: mesh_store::backend::Error },
     #[error("cluster {peer} is no longer a peer")]
     PeerRemoved { peer: ClusterName },
+    #[error("cluster {cluster} is a peer again")]
+    PeerReturned { cluster: ClusterName },
 }
 
 /// One peer's part of the local store. One writer: the peer's session.
@@ -43,31 +46,45 @@ pub struct Mirror {
     store: Arc<dyn Store>,
     peer: ClusterName,
     record: MirrorRecord,
+    /// What is mirrored is another cluster's, or what another one was allowed to say, and nobody is shown it.
+    is_foreign: bool,
 }
 
 impl Mirror {
     /// Reads the resume point. One that cannot be read is treated as none: everything is listed again, and nothing flaps.
     ///
-    /// What was mirrored of the peer under another cluster id than `id` is removed first: its numbers mean something else now.
-    pub async fn open(store: Arc<dyn Store>, peer: ClusterName, id: ClusterId) -> Result<Self, Error> {
-        let key = keys::mirror(&peer);
-        let found = store.range(RangeRequest::get(key.clone())).await;
-        let found = found.map_err(|source| Error::Store { key: key.clone(), source })?;
-        let record = found.kvs.first().and_then(|kv| match MirrorRecord::decode(&kv.value) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::warn!(%peer, key, %error, "resume point cannot be read, everything will be listed again");
-                None
-            }
-        });
-        let mut record = record.unwrap_or_default();
+    /// What was mirrored of the peer under another cluster id than that of `rules` is removed first: its numbers mean
+    /// something else now. What was mirrored by other rules is listed again, or removed where nobody is shown it.
+    pub async fn open(store: Arc<dyn Store>, peer: ClusterName, rules: &Rules) -> Result<Self, Error> {
+        let mut record = parting::find(&*store, &peer).await?.unwrap_or_default();
+        let (id, fingerprint) = (rules.id, rules.fingerprint());
         if record.id != 0 && record.id != id.get() {
             tracing::info!(%peer, former = record.id, %id, "cluster id changed: what was mirrored under the former is removed");
-            drain(&*store, &peer).await?;
+            parting::remove(&*store, &peer, &record, None).await?;
             record = MirrorRecord::default();
         }
+        // 0 in records of older versions.
+        let is_other = ![0, fingerprint].contains(&record.rules);
+        if is_other {
+            tracing::info!(%peer, "it may say other things than before: everything will be listed again");
+            record.revisions.clear();
+        }
+        // Without a source its removal had begun.
+        let is_foreign = record.parted_unix_nanos != 0 && (is_other || record.source_cluster_id == 0);
         record.id = id.get();
-        Ok(Self { store, peer, record })
+        record.rules = fingerprint;
+        let mut mirror = Self { store, peer, record, is_foreign };
+        mirror.settle().await?;
+        Ok(mirror)
+    }
+
+    /// Before a connection: removes what is mirrored where it is not this peer's.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        if self.is_foreign {
+            parting::remove(&*self.store, &self.peer, &self.record, None).await?;
+            self.is_foreign = false;
+        }
+        Ok(())
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -80,8 +97,17 @@ impl Mirror {
 
     /// Forgets the resume point: the source is another store than before. What is mirrored stays until it is listed again.
     pub fn restart(&mut self, source_cluster_id: u64) {
-        let MirrorRecord { id, imports_revision, .. } = self.record;
-        self.record = MirrorRecord { id, source_cluster_id, imports_revision, ..MirrorRecord::default() };
+        let MirrorRecord { id, rules, parted_unix_nanos, imports_revision, .. } = self.record;
+        // Where nobody is shown what was mirrored, it need not bridge the time until all is listed.
+        self.is_foreign |= parted_unix_nanos != 0 && self.record.source_cluster_id != 0;
+        self.record = MirrorRecord {
+            id,
+            rules,
+            parted_unix_nanos,
+            source_cluster_id,
+            imports_revision,
+            ..MirrorRecord::default()
+        };
     }
 
     /// Says that a watch must list before it can go on.
@@ -97,6 +123,9 @@ impl Mirror {
     pub async fn write(&mut self, batch: Batch) -> Result<usize, Error> {
         let mut record = self.record.clone();
         batch.move_record(&mut record);
+        if batch.has_config(&self.peer) {
+            record.parted_unix_nanos = 0;
+        }
         let mut ops = batch.into_ops();
         let count = ops.len();
         while ops.len() > MAX_OPS {
@@ -111,12 +140,7 @@ impl Mirror {
     }
 
     async fn txn(&self, success: Vec<TxnOp>) -> Result<(), Error> {
-        let is_peer = Compare {
-            range: KeyRange::single(keys::peer(&self.peer)),
-            result: CompareResult::Greater,
-            target: CompareTarget::CreateRevision(0),
-        };
-        let request = TxnRequest { compare: vec![is_peer], success, failure: Vec::new() };
+        let request = TxnRequest { compare: vec![is_peer(&self.peer, true)], success, failure: Vec::new() };
         let done = self.store.txn(request).await;
         let done = done.map_err(|source| Error::Store { key: keys::mirror(&self.peer), source })?;
         if done.succeeded { Ok(()) } else { Err(Error::PeerRemoved { peer: self.peer.clone() }) }
@@ -140,35 +164,15 @@ impl Mirror {
     }
 }
 
+/// Holds while the cluster is a peer, or while it is none.
+fn is_peer(cluster: &ClusterName, is_one: bool) -> Compare {
+    let result = if is_one { CompareResult::Greater } else { CompareResult::Equal };
+    Compare { range: KeyRange::single(keys::peer(cluster)), result, target: CompareTarget::CreateRevision(0) }
+}
+
 /// How many keys of one kind are mirrored.
 pub async fn count(store: &dyn Store, peer: &ClusterName, resource: Resource) -> Result<i64, Error> {
     let key = Layout::Cache.prefix(resource, peer);
     let request = RangeRequest { count_only: true, serializable: true, ..RangeRequest::prefix(key.clone()) };
     store.range(request).await.map(|found| found.count).map_err(|source| Error::Store { key, source })
-}
-
-/// Removes everything that was mirrored of a cluster that is no peer any more: the configuration first, so that readers
-/// stop trusting the rest, then the canaries, then the facts, what refers to others first.
-pub async fn drain(store: &dyn Store, cluster: &ClusterName) -> Result<(), Error> {
-    let prefix = |key: String| DeleteRangeRequest::prefix(key);
-    let mut steps = vec![DeleteRangeRequest::key(keys::cluster_config(cluster)), prefix(keys::canaries(cluster))];
-    steps.extend(Resource::ALL.into_iter().rev().map(|r| prefix(Layout::Cache.prefix(r, cluster))));
-    steps.push(DeleteRangeRequest::key(keys::health(cluster)));
-    steps.push(DeleteRangeRequest::key(keys::mirror(cluster)));
-    for step in steps {
-        let key = String::from_utf8_lossy(&step.range.key).into_owned();
-        store.delete_range(step).await.map_err(|source| Error::Store { key, source })?;
-    }
-    Ok(())
-}
-
-/// Clusters of which something is mirrored although they are no peers: a removal that was interrupted.
-pub async fn leftovers(store: &dyn Store, is_peer: impl Fn(&ClusterName) -> bool) -> Result<Vec<ClusterName>, Error> {
-    let request = RangeRequest { keys_only: true, ..RangeRequest::prefix(keys::MIRRORS) };
-    let found = store.range(request).await.map_err(|source| Error::Store { key: keys::MIRRORS.to_owned(), source })?;
-    let names = found.kvs.iter().filter_map(|kv| {
-        let name = std::str::from_utf8(&kv.key).ok()?.strip_prefix(keys::MIRRORS)?;
-        ClusterName::new(name).ok()
-    });
-    Ok(names.filter(|name| !is_peer(name)).collect())
 }

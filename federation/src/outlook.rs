@@ -48,6 +48,8 @@ pub struct Outlook {
     pub own_side: Option<String>,
     /// Withdrawal periods that Services of the own cluster ask for.
     pub periods: Periods,
+    /// After how much silence they show a cluster as stale.
+    pub stale_periods: Periods,
 }
 
 impl Outlook {

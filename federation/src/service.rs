@@ -26,13 +26,18 @@ use crate::session::{Board, Session, Shared, WRITING_LISTINGS};
 use crate::state::{Signs, State};
 
 mod handle;
+mod parting;
+mod partings;
 
 pub use handle::Handle;
+use partings::Partings;
 
 /// How often silence is looked at; steps of a session are judged at once.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
 /// What `status` says of a loss of all clusters together.
 const LOST_TOGETHER: &str = "all clusters were lost at the same moment: the fault seems to be on the own side";
+/// As Cilium's KVStoreMesh does (`drainGracePeriod`).
+pub const DISCONNECT_GRACE: Duration = Duration::from_mins(3);
 /// A session has nothing to finish that takes longer.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,8 @@ pub struct Options {
     pub leaf: Arc<LiveLeaf>,
     pub liveness: Settings,
     pub metrics: Metrics,
+    /// How long the facts of a cluster that was parted stay behind its configuration, for those who read the mirror.
+    pub disconnect_grace: Duration,
     /// What the own agents see, and what the own Services ask for.
     pub outlook: watch::Receiver<Outlook>,
 }
@@ -53,6 +60,8 @@ pub struct Options {
 pub enum Error {
     #[error("cannot read the peers from the store")]
     Store(#[source] mesh_store::backend::Error),
+    #[error("what was mirrored of the former cluster {former} cannot be removed yet, whose id {joined} has now")]
+    SameId { former: ClusterName, joined: ClusterName, source: mirror::Error },
 }
 
 /// State of each joined cluster.
@@ -76,6 +85,7 @@ pub struct Service {
     own_fault: OwnFault,
     nudge: Arc<Notify>,
     sessions: BTreeMap<ClusterName, Running>,
+    partings: Partings,
 }
 
 /// Of which peers a judgement also writes the figures: those that stand still are written in their time.
@@ -95,7 +105,7 @@ struct Running {
 
 impl Service {
     pub fn new(options: Options) -> (Self, Handle) {
-        let Options { cluster, store, leaf, liveness, metrics, outlook } = options;
+        let Options { cluster, store, leaf, liveness, metrics, disconnect_grace, outlook } = options;
         let (states, seen) = watch::channel(States::default());
         let boards = Boards::default();
         let own_fault = OwnFault::default();
@@ -114,6 +124,7 @@ impl Service {
             own_fault,
             nudge: Arc::default(),
             sessions: BTreeMap::new(),
+            partings: Partings::new(disconnect_grace),
         };
         (service, handle)
     }
@@ -158,21 +169,26 @@ impl Service {
         match mirror::leftovers(&*store, |name| wanted.contains_key(name)).await {
             Ok(leftovers) => {
                 for name in leftovers {
-                    self.remove(&name).await;
+                    self.partings.add(&name, Instant::now());
                 }
             }
             Err(error) => tracing::warn!(error = %ErrorChain(&error), "leftovers of former peers cannot be read"),
         }
+        // Which of them have the id of one that is joined must be known before that one's session begins.
+        self.part_due().await;
         for (name, value) in wanted {
-            self.start(&name, value, shutdown).await;
+            self.start(&name, value, shutdown).await?;
         }
         let request = WatchRequest::prefix(keys::PEERS, found.revision + 1);
         let mut changes = store.watch(request).await.map_err(Error::Store)?;
         let mut judge = tokio::time::interval(JUDGE_EVERY);
         judge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let parting_at = self.partings.next();
+            let parting = tokio::time::sleep_until(parting_at.unwrap_or_else(Instant::now).into());
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
+                () = parting, if parting_at.is_some() => self.part_due().await,
                 _ = judge.tick() => self.judge(Figures::All),
                 () = self.nudge.notified() => self.judge(Figures::OfChanges),
                 // Its writer lives as long as this service's term.
@@ -182,7 +198,7 @@ impl Service {
                         for event in batch.events {
                             let Some(name) = peer_of(&event.kv.key) else { continue };
                             match event.kind {
-                                mesh_store::mvcc::EventKind::Put => self.start(&name, &event.kv.value, shutdown).await,
+                                mesh_store::mvcc::EventKind::Put => self.start(&name, &event.kv.value, shutdown).await?,
                                 mesh_store::mvcc::EventKind::Delete => self.remove(&name).await,
                             }
                         }
@@ -195,25 +211,30 @@ impl Service {
         }
     }
 
-    async fn start(&mut self, name: &ClusterName, value: &[u8], shutdown: &Shutdown) {
+    async fn start(&mut self, name: &ClusterName, value: &[u8], shutdown: &Shutdown) -> Result<(), Error> {
         let peer = match PeerRecord::decode(&keys::peer(name), value) {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::error!(peer = %name, error = %ErrorChain(&error), "peer left out");
-                return;
+                return Ok(());
             }
         };
         match self.sessions.get_mut(name) {
-            Some(running) if running.peer == peer => return,
+            Some(running) if running.peer == peer => return Ok(()),
             // Its session goes on: what was connected by a CA that is still trusted stays connected.
             Some(running) if running.peer.differs_in_trust_alone(&peer) => {
                 running.peer = peer.clone();
                 running.trust.send_replace(peer.declaration.trust_bundle_pem.clone());
-                return running.board.update(|known| known.peer = peer);
+                running.board.update(|known| known.peer = peer);
+                return Ok(());
             }
             _ => {}
         }
         self.stop(name).await;
+        if self.partings.forget(name) {
+            tracing::info!(peer = %name, "joined again: what is mirrored of it stays");
+        }
+        self.drain_former(name, peer.declaration.id).await?;
         let former = health::find(&*self.shared.store, name).await.unwrap_or_else(|error| {
             tracing::warn!(peer = %name, error = %ErrorChain(&error), "the former verdict cannot be read: judged anew");
             None
@@ -236,6 +257,7 @@ impl Service {
         });
         tracing::info!(peer = %name, id = %peer.declaration.id, "session started");
         self.sessions.insert(name.clone(), Running { peer, judge, trust, board, tasks });
+        Ok(())
     }
 
     /// Ends the session; what it mirrored stays.
@@ -245,23 +267,6 @@ impl Service {
         if let Err(late) = running.tasks.join(STOP_WITHIN).await {
             tracing::warn!(peer = %name, error = %late, "session did not stop in time");
         }
-    }
-
-    /// Ends the session, then removes what it mirrored.
-    async fn remove(&mut self, name: &ClusterName) {
-        self.stop(name).await;
-        self.boards.write().remove(name);
-        self.shared.metrics.forget(name);
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
-        while let Err(error) = mirror::drain(&*self.shared.store, name).await {
-            tracing::warn!(peer = %name, error = %ErrorChain(&error), "mirrored facts not removed yet");
-            if backoff.failures() == 5 {
-                // The next start finds them as leftovers.
-                return;
-            }
-            backoff.wait().await;
-        }
-        tracing::info!(peer = %name, "former peer's facts removed");
     }
 
     /// Judges every peer, and publishes what changed.
@@ -276,7 +281,12 @@ impl Service {
         let judged: Vec<(State, Signs)> = boards.iter().map(|(_, board)| board.judged()).collect();
         let lost_together = self.own_side.look(now, &judged, self.shared.liveness);
         let own_fault = outlook.own_side.or_else(|| lost_together.then(|| LOST_TOGETHER.to_owned()));
-        let rules = Rules { settings: self.shared.liveness, periods: &outlook.periods, own_side: own_fault.is_some() };
+        let rules = Rules {
+            settings: self.shared.liveness,
+            periods: &outlook.periods,
+            stale_periods: &outlook.stale_periods,
+            own_side: own_fault.is_some(),
+        };
         let (mut states, mut verdicts) = (BTreeMap::new(), Verdicts::new());
         for ((name, board), (previous, signs)) in boards.iter().zip(judged) {
             let Some(running) = self.sessions.get_mut(name) else { continue };

@@ -72,6 +72,9 @@ pub(crate) struct Session {
     mirror: Mirror,
     /// The present connection has answered.
     is_connected: bool,
+    /// The peer's newest configuration was refused. It is read anew: history would tell of the refused one again, although
+    /// there may be a good one by now.
+    is_config_refused: bool,
 }
 
 impl Session {
@@ -81,17 +84,30 @@ impl Session {
         shared: Shared,
         board: Board,
     ) -> Result<Self, mirror::Error> {
-        let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), peer.declaration.id).await?;
+        let rules = peer.declaration.rules();
+        let mirror = Mirror::open(shared.store, peer.declaration.name.clone(), &rules).await?;
         let record = mirror.record();
         if record.is_resumable() {
             let synced = Resource::ALL.into_iter().filter(|resource| record.is_synced(*resource));
             board.restored(record.newest_revision(), synced);
         }
-        let rules = peer.declaration.rules();
         let Shared { own, leaf, liveness, metrics, imports, writing, .. } = shared;
         let imports = Imports::open(peer.declaration.name.clone(), imports).await;
-        let is_connected = false;
-        Ok(Self { own, peer, trust, rules, imports, leaf, liveness, metrics, writing, board, mirror, is_connected })
+        Ok(Self {
+            own,
+            peer,
+            trust,
+            rules,
+            imports,
+            leaf,
+            liveness,
+            metrics,
+            writing,
+            board,
+            mirror,
+            is_connected: false,
+            is_config_refused: false,
+        })
     }
 
     /// Runs until stopped. Whatever a connection ends with, there is a next one.
@@ -126,6 +142,9 @@ impl Session {
     async fn connect(&mut self, attempt: usize) -> Error {
         // Whether the peer can be reached or not: what is not taken any more goes now.
         self.imports.renew();
+        if let Err(error) = self.mirror.settle().await {
+            return error.into();
+        }
         if let Err(error) = self.withdraw_not_imported().await {
             return error.into();
         }

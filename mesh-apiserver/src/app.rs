@@ -154,6 +154,7 @@ impl App {
                 stale_after: config.stale_after,
                 withdraw_after: config.withdraw_after,
             },
+            disconnect_grace: config.disconnect_grace,
             federation_metrics,
             parties: parties.clone(),
             trust_map: trust_map.map(|(client, name)| TrustMap::new(client, name, credentials.told())),

@@ -1,5 +1,6 @@
 //! The command line: flags and environment to one checked [`Config`]. Every mistake is found before any is reported.
 
+mod advertise;
 mod kubernetes;
 mod replicas;
 mod source;
@@ -7,7 +8,7 @@ mod store;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use mesh_runtime::{Mistakes, telemetry};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
 
+use self::advertise::AdvertiseArgs;
+pub use self::advertise::Advertised;
 use self::kubernetes::KubernetesArgs;
 pub use self::kubernetes::KubernetesChoices;
 use self::replicas::ReplicaArgs;
@@ -55,9 +58,8 @@ pub struct Args {
     /// Unix socket of the admin API for the local root user
     #[arg(long, env = "ISTHMUS_ADMIN_SOCKET", default_value = "/run/isthmus/mesh-apiserver.sock")]
     admin_socket: PathBuf,
-    /// Address at which others reach this server; repeatable. Told to peers, and in the server's certificate
-    #[arg(long, env = "ISTHMUS_ADVERTISE_ADDRESS", value_delimiter = ',', value_name = "IP")]
-    advertise_address: Vec<String>,
+    #[command(flatten)]
+    advertise: AdvertiseArgs,
     /// Prefix that this cluster's pods have addresses in; repeatable. Default: what the Node objects say
     #[arg(long, env = "ISTHMUS_POD_CIDR", value_delimiter = ',', value_name = "PREFIX")]
     pod_cidr: Vec<String>,
@@ -76,12 +78,18 @@ pub struct Args {
     /// A peer without a heartbeat for this long is no longer used
     #[arg(long, env = "ISTHMUS_WITHDRAW_AFTER", default_value = "45s")]
     withdraw_after: String,
+    /// How long the mirrored facts of a disconnected peer stay for this cluster's own Cilium; here they are used no more at once
+    #[arg(long, env = "ISTHMUS_DISCONNECT_GRACE", default_value = "3m")]
+    disconnect_grace: String,
     /// 255 or 511; equal in all clusters, never to be changed. 511 halves the identities of each cluster
     #[arg(long, env = "ISTHMUS_MAX_CONNECTED_CLUSTERS", default_value = "255")]
     max_connected_clusters: String,
     /// Folder of the cluster's CA, the same for all replicas; made if absent. Default: `ca` in --state-dir
     #[arg(long, env = "ISTHMUS_CA_DIR")]
     ca_dir: Option<PathBuf>,
+    /// Folder (a mounted Secret, say) with the CA that --ca-dir begins with where it has none; only read
+    #[arg(long, env = "ISTHMUS_CA_SEED_DIR")]
+    ca_seed_dir: Option<PathBuf>,
     #[command(flatten)]
     replicas: ReplicaArgs,
     #[command(flatten)]
@@ -109,7 +117,7 @@ pub struct Config {
     pub listen_mesh: SocketAddr,
     pub listen_metrics: SocketAddr,
     pub admin_socket: PathBuf,
-    pub advertise: Vec<IpAddr>,
+    pub advertise: Advertised,
     /// Empty: what the Node objects say.
     pub pod_cidrs: Vec<IpNet>,
     pub service_cidrs: Vec<IpNet>,
@@ -118,6 +126,7 @@ pub struct Config {
     pub encryption: Encryption,
     pub stale_after: Duration,
     pub withdraw_after: Duration,
+    pub disconnect_grace: Duration,
     pub store: StoreChoice,
     pub store_quota_bytes: u64,
     pub telemetry: telemetry::Args,
@@ -162,27 +171,27 @@ impl Args {
         let source = self.source.check(m);
         let is_kubernetes = matches!(source, Some(SourceChoice::Kubernetes(_)));
         let kubernetes = self.kubernetes.check(m, is_kubernetes);
-        let ca = match (self.ca_dir, &kubernetes.ca_secret) {
-            (Some(_), Some(_)) => {
-                m.add("--ca-dir", "is in the way of --kubernetes-ca-secret: the CA is kept in one place");
+        let ca = match (self.ca_dir, self.ca_seed_dir, &kubernetes.ca_secret) {
+            (None, None, Some(secret)) => Some(Place::Secret(secret.clone())),
+            (dir, _, Some(_)) => {
+                let flag = if dir.is_some() { "--ca-dir" } else { "--ca-seed-dir" };
+                m.add(flag, "is in the way of --kubernetes-ca-secret: the CA is kept in one place");
                 None
             }
-            (Some(dir), None) => Some(Place::Folder(dir)),
-            (None, Some(secret)) => Some(Place::Secret(secret.clone())),
-            (None, None) if replicas.as_ref().is_some_and(|replicas| replicas.count() > 1) => {
+            (None, None, None) if replicas.as_ref().is_some_and(|replicas| replicas.count() > 1) => {
                 m.add(
                     "--ca-dir",
-                    "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have; in \
-                     Kubernetes, a Secret with --kubernetes-ca-secret",
+                    "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have, or one to \
+                     copy it from (--ca-seed-dir); in Kubernetes, a Secret (--kubernetes-ca-secret)",
                 );
                 None
             }
-            (None, None) => Some(Place::Folder(self.state_dir.join("ca"))),
+            (dir, seed, None) => Some(Place::Folder { dir: dir.unwrap_or_else(|| self.state_dir.join("ca")), seed }),
         };
         let listen_etcd = parsed::<SocketAddr>(m, "--listen-etcd", &self.listen_etcd, "ADDRESS:PORT");
         let listen_mesh = parsed::<SocketAddr>(m, "--listen-mesh", &self.listen_mesh, "ADDRESS:PORT");
         let listen_metrics = parsed::<SocketAddr>(m, "--listen-metrics", &self.listen_metrics, "ADDRESS:PORT");
-        let advertise = list::<IpAddr>(m, "--advertise-address", &self.advertise_address, "an IP address");
+        let advertise = self.advertise.check(m);
         let pod_cidrs = prefixes(m, "--pod-cidr", &self.pod_cidr);
         let service_cidrs = prefixes(m, "--service-cidr", &self.service_cidr);
         let node_cidrs = prefixes(m, "--node-cidr", &self.node_cidr);
@@ -202,6 +211,7 @@ impl Args {
         {
             m.add("--withdraw-after", format!("{withdraw:?} is shorter than --stale-after {stale:?}"));
         }
+        let disconnect_grace = duration(m, "--disconnect-grace", &self.disconnect_grace);
         let config = (|| {
             Some(Config {
                 cluster: cluster?,
@@ -223,6 +233,7 @@ impl Args {
                 encryption: encryption?,
                 stale_after: stale_after?,
                 withdraw_after: withdraw_after?,
+                disconnect_grace: disconnect_grace?,
                 store: store?,
                 store_quota_bytes,
                 telemetry: self.telemetry,
@@ -298,6 +309,7 @@ mod tests {
         assert_eq!(config.listen_metrics.port(), 9972);
         assert_eq!(config.encryption, Encryption::Wireguard);
         assert_eq!((config.stale_after.as_secs(), config.withdraw_after.as_secs()), (15, 45));
+        assert_eq!(config.disconnect_grace, federation::DISCONNECT_GRACE);
     }
 
     #[test]

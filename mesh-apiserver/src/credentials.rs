@@ -73,7 +73,7 @@ impl Credentials {
     pub async fn prepare(config: &Config, kubernetes: Option<&Client>, shutdown: &Shutdown) -> Result<Self, Error> {
         let (keep, cas) = Keep::open(&config.ca, &config.cluster, kubernetes, shutdown).await?;
         let (ca, bundle) = start_with(cas, Remembered::load(&config.state_dir))?;
-        let names = ServerNames { dns: Vec::new(), ips: config.advertise.clone() };
+        let names = config.advertise.server_names();
         let credentials = Self {
             server: LiveLeaf::new(ca.issue_server(&names, lasting())?),
             remote: LiveLeaf::new(ca.issue_remote(lasting())?),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use federation::Declaration;
-use federation::contract::{Layout, Resource, keys};
+use federation::contract::{ClusterConfig, Layout, Resource, keys};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ pub(crate) fn object(value: &Value) -> Object {
         "Node" => Object::Node(serde_json::from_value(value).unwrap()),
         "Pod" => Object::Pod(serde_json::from_value(value).unwrap()),
         "Service" => Object::Service(serde_json::from_value(value).unwrap()),
+        "ServiceExport" => Object::ServiceExport(serde_json::from_value(value).unwrap()),
         "EndpointSlice" => Object::EndpointSlice(serde_json::from_value(value).unwrap()),
         other => panic!("{other}"),
     }
@@ -126,7 +127,7 @@ impl Cluster {
     }
 }
 
-/// What a mirror makes of a peer's writes: the exported ones, under `cache/`, and the peer's record.
+/// What a mirror makes of a peer's writes: the exported ones, under `cache/`, the peer's record and its configuration.
 pub(crate) fn mirrored(cluster: &mut Cluster) -> Vec<(Bytes, Option<Bytes>)> {
     let peer = &cluster.name.clone();
     let mut out = Vec::new();
@@ -139,7 +140,9 @@ pub(crate) fn mirrored(cluster: &mut Cluster) -> Vec<(Bytes, Option<Bytes>)> {
             }
         }
         if key == keys::OWN_CLUSTER {
-            let declaration = serde_json::from_slice(value.as_ref().unwrap()).unwrap();
+            let declaration: Declaration = serde_json::from_slice(value.as_ref().unwrap()).unwrap();
+            let config = ClusterConfig::own(declaration.id, declaration.layout).into_cached().encode();
+            out.push((keys::cluster_config(peer).into(), Some(config.into())));
             let put = federation::PeerRecord::isthmus(declaration, 0).to_put();
             out.push((put.key, Some(put.value)));
         }

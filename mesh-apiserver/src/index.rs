@@ -7,11 +7,13 @@
 //!  agent's Registration ---+
 //!  Service ------ + -----------> LocalService, Service (when global and shared), Terms
 //!  EndpointSlice -+ -----------> LocalBackend, EndpointSlice (of a Service that is global and shared)
+//!  ServiceExport -+ with Service -> ServiceExport
 //! ```
 //! An object that changes makes exactly the keys that depend on it be worked out again; only those that differ come out.
 
 mod desired;
 mod endpoints;
+mod exports;
 mod namespaces;
 mod nodes;
 mod pods;
@@ -29,6 +31,7 @@ use mesh_types::{ClusterId, ClusterName, ServiceName};
 use self::desired::Desired;
 pub use self::desired::{Address, Change, Key, Value};
 use self::endpoints::Endpoints;
+use self::exports::Exports;
 use self::namespaces::Namespaces;
 use self::nodes::Nodes;
 use self::pods::Pods;
@@ -52,6 +55,7 @@ pub struct Index {
     pods: Pods,
     services: Services,
     endpoints: Endpoints,
+    exports: Exports,
     terms: terms::Errors,
     desired: Desired,
 }
@@ -65,6 +69,7 @@ impl Index {
             pods: Pods::default(),
             services: Services::default(),
             endpoints: Endpoints::default(),
+            exports: Exports::default(),
             terms: terms::Errors::default(),
             desired: Desired::default(),
         }
@@ -96,6 +101,7 @@ impl Index {
                 self.desired.set(Key::Terms(Scope::Service(name.clone())), terms);
                 self.refresh_service(&name);
                 self.refresh_slices(&name);
+                self.refresh_export(&name);
             }
             Object::EndpointSlice(slice) => {
                 let key = ObjectKey::new(Kind::EndpointSlice, &slice.metadata);
@@ -103,6 +109,10 @@ impl Index {
                     self.refresh_service(&name);
                 }
                 self.refresh_slice(&key);
+            }
+            Object::ServiceExport(export) => {
+                let name = self.exports.apply(export);
+                self.refresh_export(&name);
             }
         }
         self.desired.take_changes()
@@ -129,6 +139,7 @@ impl Index {
                 self.services.delete(&name);
                 self.refresh_service(&name);
                 self.refresh_slices(&name);
+                self.refresh_export(&name);
                 self.withdraw(Scope::Service(name));
             }
             Kind::EndpointSlice => {
@@ -136,6 +147,11 @@ impl Index {
                     self.refresh_service(&name);
                 }
                 self.refresh_slice(key);
+            }
+            Kind::ServiceExport => {
+                let name = ServiceName::new(key.namespace.clone(), key.name.clone());
+                self.exports.delete(&name);
+                self.refresh_export(&name);
             }
         }
         self.desired.take_changes()
@@ -167,6 +183,7 @@ impl Index {
     pub fn errors(&self) -> BTreeMap<ObjectKey, String> {
         let mut errors = self.services.errors();
         errors.extend(self.pods.conflicts());
+        errors.extend(self.exports.errors());
         for (name, (count, ip)) in self.pods.undeclared() {
             let pods = if count == 1 { "a pod".to_owned() } else { format!("{count} pods") };
             let error = format!(
@@ -222,6 +239,11 @@ impl Index {
         });
         self.desired.set(Key::Service(name.clone()), exported);
         self.desired.set_backends(name, merged);
+    }
+
+    fn refresh_export(&mut self, name: &ServiceName) {
+        let value = self.exports.value(name, self.services.object(name), &self.settings.cluster);
+        self.desired.set(Key::ServiceExport(name.clone()), value.map(|v| Value::ServiceExport(Box::new(v))));
     }
 
     /// All slices of a Service, which may have begun or ceased to be exported.

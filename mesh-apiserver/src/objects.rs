@@ -9,6 +9,7 @@ mod namespace;
 mod node;
 mod pod;
 mod service;
+mod service_export;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ pub use namespace::Namespace;
 pub use node::{Node, NodeAddress};
 pub use pod::{ContainerPort, Pod};
 pub use service::{Service, ServicePort};
+pub use service_export::ServiceExport;
 
 /// Kinds that the index reads. Every other kind is counted and left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +31,7 @@ pub enum Kind {
     Pod,
     Service,
     EndpointSlice,
+    ServiceExport,
 }
 
 impl Kind {
@@ -39,6 +42,7 @@ impl Kind {
             "Pod" => Self::Pod,
             "Service" => Self::Service,
             "EndpointSlice" => Self::EndpointSlice,
+            "ServiceExport" => Self::ServiceExport,
             _ => return None,
         })
     }
@@ -91,6 +95,7 @@ pub enum Object {
     Pod(Pod),
     Service(Service),
     EndpointSlice(EndpointSlice),
+    ServiceExport(ServiceExport),
 }
 
 impl Object {
@@ -101,6 +106,7 @@ impl Object {
             Self::Pod(o) => ObjectKey::new(Kind::Pod, &o.metadata),
             Self::Service(o) => ObjectKey::new(Kind::Service, &o.metadata),
             Self::EndpointSlice(o) => ObjectKey::new(Kind::EndpointSlice, &o.metadata),
+            Self::ServiceExport(o) => ObjectKey::new(Kind::ServiceExport, &o.metadata),
         }
     }
 }

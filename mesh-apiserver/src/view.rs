@@ -8,6 +8,7 @@
 //!  cilium/state/..           own nodes, addresses, numbers +--> facts --(withdrawn?)--> objects --> Change
 //!  cilium/cache/..           peers' facts ---------------+
 //!  isthmus/v1/{cluster,peers/..}  clusters --------------+
+//!  cilium/cluster-config/..  whose facts are to be shown
 //!  isthmus/v1/mirror/..      the peers' clocks
 //!  isthmus/v1/health/..      the verdicts on peers: which Services withdraw their backends
 //! ```
@@ -16,6 +17,7 @@ mod decode;
 mod encode;
 pub mod feed;
 pub mod health;
+mod joined;
 mod load;
 mod ring;
 pub mod services;
@@ -36,12 +38,15 @@ use mesh_types::view::{Key, Object, ServiceBackend};
 pub use decode::Error;
 use decode::Fact;
 pub use feed::{Feed, Handle};
+use joined::Joined;
 use slices::Slices;
 pub use subscription::Subscription;
 
 /// # Invariants
-/// - An object is visible unless it is a backend that its Service withdraws, by its own setting, under the verdict on its
-///   cluster. Addresses, numbers and nodes stay: connections that still work are not cut, and policy keeps its meaning.
+/// - A backend that its Service withdraws, by its own setting, under the verdict on its cluster is not visible. Addresses,
+///   numbers and nodes stay: connections that still work are not cut, and policy keeps its meaning.
+/// - Nothing of a cluster is visible that is no peer, or whose configuration is not mirrored: see [`joined`].
+/// - Everything else is.
 /// - What a change says is exactly the difference between the visible objects before and after it.
 #[derive(Clone)]
 pub struct View {
@@ -50,7 +55,10 @@ pub struct View {
     healths: BTreeMap<ClusterName, Health>,
     /// Withdrawal periods of the own Services, and how many ask for each.
     periods: BTreeMap<Duration, usize>,
+    /// The same of what makes a cluster stale.
+    stale_periods: BTreeMap<Duration, usize>,
     clocks: BTreeMap<ClusterName, u64>,
+    joined: Joined,
     /// What the peers say of their backends, of which `facts` has what counts.
     slices: Slices,
 }
@@ -74,8 +82,16 @@ impl Change {
 
 impl View {
     pub fn new(own: ClusterName) -> Self {
-        let (facts, healths, periods, clocks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { own, facts, healths, periods, clocks, slices: Slices::default() }
+        Self {
+            own,
+            facts: BTreeMap::new(),
+            healths: BTreeMap::new(),
+            periods: BTreeMap::new(),
+            stale_periods: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            joined: Joined::default(),
+            slices: Slices::default(),
+        }
     }
 
     pub fn own(&self) -> &ClusterName {
@@ -105,6 +121,7 @@ impl View {
             match fact {
                 None => {}
                 Some(Fact::Object(key, object)) => self.set(key, object.map(|o| *o), &mut touched),
+                Some(Fact::Configured { cluster, is_there }) => self.configured(cluster, is_there, &mut touched),
                 Some(Fact::RemoteService { cluster, name, value }) => {
                     let (service, backends) = value.unzip();
                     let backends = backends.map(by_address);
@@ -132,13 +149,13 @@ impl View {
 
     /// Everything visible.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.facts.iter().filter(|(key, _)| self.is_visible(key)).map(|(_, object)| object)
+        self.facts.iter().filter(|(key, object)| self.is_visible(key, object)).map(|(_, object)| object)
     }
 
     /// Everything visible behind a key, or from the first one on, in the order of keys.
     pub(super) fn objects_after(&self, key: Option<&Key>) -> impl Iterator<Item = (&Key, &Object)> {
         let after = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.facts.range((after, Bound::Unbounded)).filter(|(key, _)| self.is_visible(key))
+        self.facts.range((after, Bound::Unbounded)).filter(|(key, object)| self.is_visible(key, object))
     }
 
     /// Everything known, withdrawn backends included.
@@ -148,7 +165,8 @@ impl View {
 
     /// What turns `earlier` into this view.
     pub fn since(&self, earlier: &Self) -> Change {
-        let visible = |view: &Self, key: &Key| view.facts.get(key).filter(|_| view.is_visible(key)).cloned();
+        let visible =
+            |view: &Self, key: &Key| view.facts.get(key).filter(|object| view.is_visible(key, object)).cloned();
         let mut touched = BTreeMap::new();
         for key in earlier.facts.keys().chain(self.facts.keys()) {
             let before = visible(earlier, key);
@@ -159,17 +177,20 @@ impl View {
         self.difference(touched, BTreeMap::new())
     }
 
-    fn is_visible(&self, key: &Key) -> bool {
+    fn is_visible(&self, key: &Key, object: &Object) -> bool {
         match key {
-            Key::Backend { cluster, service, .. } => !self.withdraws(service, cluster),
-            _ => true,
+            Key::Backend { cluster, service, .. } => {
+                self.is_shown(cluster.as_str()) && !self.withdraws(service, cluster)
+            }
+            _ => joined::owner(key, object).is_none_or(|cluster| self.is_shown(cluster)),
         }
     }
 
     /// Remembers in `touched` what was visible of a key before this batch.
     fn set(&mut self, key: Key, object: Option<Object>, touched: &mut BTreeMap<Key, Option<Object>>) {
-        let visible_before = self.facts.get(&key).filter(|_| self.is_visible(&key)).cloned();
+        let visible_before = self.facts.get(&key).filter(|object| self.is_visible(&key, object)).cloned();
         self.note_setting(&key, object.as_ref(), touched);
+        self.note_cluster(&key, object.is_some(), touched);
         match object {
             Some(object) => self.facts.insert(key.clone(), object),
             None => self.facts.remove(&key),
@@ -199,7 +220,7 @@ impl View {
     fn difference(&self, touched: BTreeMap<Key, Option<Object>>, origin_times: BTreeMap<ClusterName, u64>) -> Change {
         let mut change = Change { origin_times, ..Change::default() };
         for (key, before) in touched {
-            let now = self.facts.get(&key).filter(|_| self.is_visible(&key));
+            let now = self.facts.get(&key).filter(|object| self.is_visible(&key, object));
             match (before, now) {
                 (before, Some(now)) if before.as_ref() != Some(now) => change.upserts.push(now.clone()),
                 (Some(_), None) => change.deletes.push(key),
@@ -212,7 +233,8 @@ impl View {
 
     /// All backends of all clusters behind a Service's name, withdrawn ones left out.
     fn backends_of<'a>(&'a self, name: &'a mesh_types::ServiceName) -> impl Iterator<Item = &'a ServiceBackend> {
-        self.clusters().filter(|cluster| !self.withdraws(name, cluster)).flat_map(move |cluster| {
+        let used = self.clusters().filter(|cluster| self.is_shown(cluster.as_str()) && !self.withdraws(name, cluster));
+        used.flat_map(move |cluster| {
             let key = |address| Key::Backend { cluster: cluster.clone(), service: name.clone(), address };
             self.facts.range(key(decode::FIRST)..=key(decode::LAST)).filter_map(|(_, object)| match object {
                 Object::Backend(backend) => Some(backend),

@@ -35,7 +35,7 @@ mod tests {
     use mesh_types::view::{Cluster, Delta, Encryption, Identity, Ip, Key, Object, Service, ServiceBackend};
     use mesh_types::{
         Affinity, BackendState, ClusterId, ClusterName, Frontend, Label, NamedPort, Node, NodeName, Preference,
-        Protocol, SecurityIdentity, ServiceName, WithdrawAfter,
+        Protocol, SecurityIdentity, ServiceName, StaleAfter, WithdrawAfter,
     };
 
     use crate::v1;
@@ -86,6 +86,7 @@ mod tests {
                     weights: BTreeMap::from([(cluster.clone(), 80)]),
                     spillover: Some(50),
                     withdraw_after: Some(WithdrawAfter::Seconds(600)),
+                    stale_after: Some(StaleAfter::Never),
                 },
             }),
             Object::Backend(ServiceBackend {

@@ -24,4 +24,4 @@ pub use node::{Node, NodeName};
 pub use ports::{NamedPort, Protocol};
 pub use preference::{Affinity, Preference};
 pub use service::{Backend, BackendState, Frontend, GlobalSettings, ServiceName};
-pub use withdrawal::WithdrawAfter;
+pub use withdrawal::{StaleAfter, WithdrawAfter};

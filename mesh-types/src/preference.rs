@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ClusterName;
-use crate::withdrawal::{self, WITHDRAW_AFTER, WithdrawAfter};
+use crate::withdrawal::{self, STALE_AFTER, StaleAfter, WITHDRAW_AFTER, WithdrawAfter};
 
 /// Own name first, then Cilium's current name, then Cilium's old one: the first that is present wins.
 pub const AFFINITY: [&str; 3] =
@@ -58,6 +58,9 @@ pub struct Preference {
     /// `None`: as the mesh says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdraw_after: Option<WithdrawAfter>,
+    /// `None`: as the mesh says. Never longer than `withdraw_after` where both are set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<StaleAfter>,
 }
 
 /// A setting that is not understood, or that goes with no other.
@@ -89,12 +92,14 @@ impl Preference {
     /// Reads the annotations. A value that is not understood is an error that names it: guessing would send traffic astray.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Self, Error> {
         let text = |name: &str| annotations.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+        let withdraw_after = text(WITHDRAW_AFTER).map(WithdrawAfter::parse).transpose()?;
         let preference = Self {
             affinity: affinity(annotations)?,
             failover: text(FAILOVER).map(failover).transpose()?.unwrap_or_default(),
             weights: text(WEIGHTS).map(weights).transpose()?.unwrap_or_default(),
             spillover: text(SPILLOVER).map(spillover).transpose()?,
-            withdraw_after: text(WITHDRAW_AFTER).map(WithdrawAfter::parse).transpose()?,
+            withdraw_after,
+            stale_after: text(STALE_AFTER).map(|value| StaleAfter::parse(value, withdraw_after)).transpose()?,
         };
         let is_ordered = !preference.failover.is_empty();
         if !preference.weights.is_empty() && is_ordered {
@@ -193,6 +198,8 @@ mod tests {
         let shared = read(&[(WEIGHTS, "a=80, b = 20,c=0")]).unwrap();
         assert_eq!(shared.weights.values().copied().collect::<Vec<_>>(), [80, 20, 0]);
         assert_eq!(shared.clusters().len(), 3);
+        let silent = read(&[(STALE_AFTER, " 20s "), (WITHDRAW_AFTER, "never")]).unwrap();
+        assert_eq!(silent.stale_after, Some(StaleAfter::Seconds(20)));
         assert_eq!(read(&[(FAILOVER, ""), (WEIGHTS, " ")]).unwrap(), Preference::default());
         assert_eq!(read(&[(AFFINITY[2], "Local"), (SPILLOVER, "70")]).unwrap().affinity, Affinity::Local);
     }
@@ -217,6 +224,8 @@ mod tests {
             (&[(FAILOVER, "b"), (SPILLOVER, "0")], "\"0\" is not a percentage from 1% to 100%"),
             (&[(FAILOVER, "b"), (SPILLOVER, "half")], "\"half\" is not a percentage"),
             (&[(SPILLOVER, "50")], "there is no next tier otherwise"),
+            (&[(STALE_AFTER, "soon")], "mesh.isthmus.io/stale-after: \"soon\" is not a period"),
+            (&[(STALE_AFTER, "2m"), (WITHDRAW_AFTER, "1m")], "stale-after: 120s is longer than"),
             (&[(WEIGHTS, "a=1"), (FAILOVER, "b")], "mesh.isthmus.io/weights and mesh.isthmus.io/failover exclude"),
             (
                 &[(WEIGHTS, "a=1"), (AFFINITY[1], "local")],

@@ -78,7 +78,11 @@ fn prepare(args: &Args, output: Output) -> Result<Run, Failure> {
 
 /// Verbs that work on files only.
 fn is_offline(verb: &Verb) -> bool {
-    matches!(verb, Verb::Store(Store::Check(Check { file: Some(_) }) | Store::Snapshot(Snapshot::Restore(_))))
+    matches!(
+        verb,
+        Verb::Store(Store::Check(Check { file: Some(_) }) | Store::Snapshot(Snapshot::Restore(_)))
+            | Verb::Certs(Certs::CreateCa(_))
+    )
 }
 
 fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
@@ -100,6 +104,7 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
             Verb::Get(get) => verb::get::run(run, &get).await,
             Verb::Certs(Certs::Status) => verb::certs::status(run).await,
             Verb::Certs(Certs::Rotate(rotate)) => verb::certs::rotate(run, &rotate).await,
+            Verb::Certs(Certs::CreateCa(create)) => verb::certs::create_ca(run.output, &create),
             Verb::Token(Token::Create(create)) => verb::token::create(run, &create).await,
             Verb::Token(Token::List) => verb::token::list(run).await,
             Verb::Token(Token::Revoke(token)) => verb::token::revoke(run, &token.id).await,

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::names::TUNNEL_DEVICE;
 use crate::netlink::Netlink;
 use crate::netlink::watch::Watch;
+use crate::node_lock::{self, NodeLock};
 use crate::probe::{self, Prober, Targets};
 use crate::source::reporter::Reporter;
 use crate::source::{Registration, Source};
@@ -43,6 +44,10 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
     tracing::info!(?settings, bpffs = %bpffs.display(), "settings");
 
     enrol::prepare_folder(&settings.identity.state_dir)?;
+    let _lock = match NodeLock::take(&settings.identity.state_dir, None, &shutdown).await {
+        Err(node_lock::Error::Stopped(_)) => return Ok(()),
+        taken => taken?,
+    };
     let key = PrivateKey::load_or_create(&settings.identity.state_dir.join("wireguard.key"))?;
     let datapath = Datapath::load_or_adopt(bpffs, Sizes::default()).context("bring the datapath up")?;
     let datapath = Arc::new(datapath);

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_runtime::{Mistakes, telemetry};
 use mesh_types::ClusterName;
 
+use crate::cleanup::everywhere;
 use crate::underlay::Choice;
-use crate::{dump, enrol};
+use crate::{cleanup, dump, enrol};
 
 #[derive(Debug, Parser)]
 #[command(name = "node-agent", version, about = "Writes the mesh's view into this node's kernel")]
@@ -31,8 +33,66 @@ pub enum Command {
         #[command(subcommand)]
         command: Bpf,
     },
-    /// Remove everything that the agent made on this node: programs, maps, devices, rules, routes
-    Cleanup,
+    /// Remove everything that the agent made on this node: programs, maps, devices, rules, routes; with --state its keys as
+    /// well
+    Cleanup(CleanupArgs),
+    /// Wait until all nodes of a Kubernetes cluster are clean: until every pod of the DaemonSet that runs `cleanup --serve`
+    /// is ready
+    AwaitCleanup(AwaitCleanupArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// The agent's state folder: waits until the agent has ended, and empties it
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Seconds that the agent may take to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u32,
+    /// When all is clean, answer /readyz here until told to stop, so that others see it
+    #[arg(long, value_name = "ADDRESS")]
+    serve: Option<SocketAddr>,
+}
+
+impl From<CleanupArgs> for cleanup::Options {
+    fn from(args: CleanupArgs) -> Self {
+        Self { state_dir: args.state, patience: Duration::from_secs(args.wait.into()), serve: args.serve }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct AwaitCleanupArgs {
+    /// Namespace of the DaemonSet
+    #[arg(long, value_name = "NAME")]
+    namespace: String,
+    /// Name of the DaemonSet
+    #[arg(long, value_name = "NAME")]
+    daemonset: String,
+    /// Seconds to wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    wait: u32,
+    /// Host of the Kubernetes API; the kubelet sets it in every pod
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "HOST")]
+    kubernetes_host: String,
+    /// Its port
+    #[arg(long, env = "KUBERNETES_SERVICE_PORT", value_name = "PORT", default_value_t = 443)]
+    kubernetes_port: u16,
+    /// Folder with the pod's `token` and the API's `ca.crt`
+    #[arg(long, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    service_account: PathBuf,
+}
+
+impl From<AwaitCleanupArgs> for everywhere::Options {
+    fn from(args: AwaitCleanupArgs) -> Self {
+        let (host, port) = (args.kubernetes_host, args.kubernetes_port);
+        Self {
+            namespace: args.namespace,
+            daemonset: args.daemonset,
+            api: if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
+            account: args.service_account,
+            patience: Duration::from_secs(args.wait.into()),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,9 +129,9 @@ pub struct AgentArgs {
     /// Folder for the agent's keys
     #[arg(long, env = "ISTHMUS_STATE_DIR", value_name = "DIR", default_value = "/var/lib/isthmus/node-agent")]
     state_dir: PathBuf,
-    /// The cgroup (v2) under which this node's pods are
-    #[arg(long, env = "ISTHMUS_CGROUP_ROOT", value_name = "DIR")]
-    cgroup_root: Option<PathBuf>,
+    /// The cgroup (v2) under which this node's pods are; of several, parted by commas, the first that exists
+    #[arg(long, env = "ISTHMUS_CGROUP_ROOT", value_name = "DIR", value_delimiter = ',')]
+    cgroup_root: Vec<PathBuf>,
     /// Address by which other nodes reach this one; the uplink's where absent
     #[arg(long, env = "ISTHMUS_NODE_IP", value_name = "ADDRESS")]
     node_ip: Option<String>,
@@ -131,7 +191,7 @@ impl AgentArgs {
         }
         let means =
             means(&mut mistakes, self.enrol_token_file, self.enrol_service_account_token_file, self.trust_bundle_file);
-        let cgroup_root = mistakes.check("--cgroup-root", self.cgroup_root.ok_or("missing: the cgroup of the pods"));
+        let cgroup_root = mistakes.check("--cgroup-root", cgroup_root(self.cgroup_root));
         let node_ip = self.node_ip.map(|text| match text.parse() {
             Ok(IpAddr::V4(address)) => Ok(address),
             Ok(IpAddr::V6(address)) => Err(format!("{address} is IPv6, which is not supported yet")),
@@ -219,6 +279,21 @@ fn means(
     }
 }
 
+/// One alone is taken as it is: whoever attaches to it says what is wrong with it.
+fn cgroup_root(mut candidates: Vec<PathBuf>) -> Result<PathBuf, String> {
+    match candidates.len() {
+        0 => Err("missing: the cgroup of the pods".to_owned()),
+        1 => Ok(candidates.remove(0)),
+        _ => match candidates.iter().find(|folder| folder.is_dir()) {
+            Some(folder) => Ok(folder.clone()),
+            None => {
+                let all: Vec<String> = candidates.iter().map(|folder| folder.display().to_string()).collect();
+                Err(format!("none of {} exists: name the folder that the kubelet keeps pods in", all.join(", ")))
+            }
+        },
+    }
+}
+
 fn port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{text:?} is not a port (1 to 65535)"))
 }
@@ -281,6 +356,17 @@ mod tests {
         assert!(of(&[account]).unwrap_err().contains("--trust-bundle-file: missing"));
         assert!(of(&[trust]).unwrap_err().contains("goes with --enrol-service-account-token-file only"));
         assert!(of(&[token, account, trust]).unwrap_err().contains("an agent enrols by one of the two"));
+    }
+
+    #[test]
+    fn of_several_cgroups_the_first_that_exists_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let list = |names: &[&str]| names.iter().map(|name| at(name)).collect::<Vec<_>>();
+        assert_eq!(cgroup_root(list(&["alone"])), Ok(at("alone")));
+        assert!(cgroup_root(list(&["kubepods.slice", "kubepods"])).unwrap_err().contains("kubepods.slice"));
+        std::fs::create_dir(at("kubepods")).unwrap();
+        assert_eq!(cgroup_root(list(&["kubepods.slice", "kubepods"])), Ok(at("kubepods")));
     }
 
     #[test]

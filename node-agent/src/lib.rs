@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod mtu;
 pub mod names;
 pub mod netlink;
+pub mod node_lock;
 pub mod platform;
 pub mod probe;
 pub mod realize;

@@ -22,7 +22,10 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Some(Command::Bpf { command: Bpf::Dump { map, output } }) => ended(dump::run(&cli.bpffs, map, output)),
-        Some(Command::Cleanup) => with_runtime(async { ended(cleanup::run(&cli.bpffs).await) }),
+        Some(Command::Cleanup(args)) => with_runtime(async { ended(cleanup::run(&cli.bpffs, &args.into()).await) }),
+        Some(Command::AwaitCleanup(args)) => {
+            with_runtime(async { ended(cleanup::everywhere::run(&args.into()).await) })
+        }
         None => {
             let settings = match cli.agent.check() {
                 Ok(settings) => settings,

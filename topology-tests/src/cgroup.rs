@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use crate::deadline::wait_for;
 use crate::names::LabName;
 
+pub mod v1;
+
 /// Makes a cgroup and its parents.
 pub fn create(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| format!("make cgroup {}", path.display()))
@@ -17,6 +19,7 @@ pub fn create(path: &Path) -> Result<()> {
 /// Kills every process below the lab's cgroup and removes all its directories.
 pub fn remove_all(lab: &LabName) -> Result<()> {
     remove_tree(&lab.cgroup())?;
+    v1::remove_all(lab)?;
     if let Some(shared) = lab.cgroup().parent() {
         // Only the last lab's removal succeeds; any other finds it in use, as it should.
         drop(std::fs::remove_dir(shared));

@@ -11,6 +11,7 @@ use crate::names::LabName;
 
 mod attach;
 mod interrupt;
+mod k8s;
 mod snapshot;
 mod supervise;
 mod up;
@@ -38,6 +39,9 @@ enum Verb {
     Down(Named),
     /// The whole story in one run: join, load, faults, recovery, result
     Demo(Demo),
+    /// Real Kubernetes clusters: real control planes and nodes, in namespaces of this machine
+    #[command(subcommand)]
+    K8s(k8s::Verb),
     /// The background process of `up`
     #[command(hide = true)]
     Supervise(Up),
@@ -172,6 +176,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Wan(args) => attach::wan(&args.lab.name, &args.verb),
         Verb::Kill(kill) => attach::kill_pod(&kill.lab.name, &kill.pod),
         Verb::Down(named) => attach::down(&named.name),
+        Verb::K8s(verb) => k8s::run(&verb),
         Verb::Demo(demo) => supervise::demo(&demo),
     }
 }

@@ -21,7 +21,6 @@ use crate::kubelet::{self, Kubelet};
 use crate::load::{Plan, running::Running};
 use crate::manifest::Manifests;
 use crate::names::LabName;
-use crate::netns;
 use crate::node::Node;
 use crate::place::Place;
 use crate::teardown;
@@ -238,7 +237,7 @@ impl Lab {
 
     /// Asks over HTTP, from a node's namespace, whether something there says it is ready.
     pub fn answers_ok(&self, node: &str, address: std::net::SocketAddr, path: &str) -> bool {
-        netns::within(&self.name.netns(node), || http_ok(address, path)).unwrap_or(false)
+        crate::probe::answers_ok(&self.name.netns(node), address, path)
     }
 
     fn cluster(&self, name: &str) -> Result<&Cluster> {
@@ -276,16 +275,4 @@ impl Drop for Lab {
 pub fn owner(state: &Path) -> Option<u32> {
     let pid: u32 = std::fs::read_to_string(state.join("owner")).ok()?.trim().parse().ok()?;
     Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
-}
-
-/// A GET that was answered with 200.
-fn http_ok(address: std::net::SocketAddr, path: &str) -> Result<bool> {
-    use std::io::{Read, Write};
-    let timeout = Duration::from_secs(1);
-    let mut stream = std::net::TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-    let mut start = [0; 12];
-    stream.read_exact(&mut start)?;
-    Ok(start.ends_with(b" 200"))
 }

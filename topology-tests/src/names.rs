@@ -36,7 +36,12 @@ impl LabName {
 
     /// The lab's cgroup; nodes, and in them pods, are directories below it.
     pub fn cgroup(&self) -> PathBuf {
-        cgroup_mount().join("isthmus-lab").join(&self.0)
+        cgroup_mount().join(self.cgroup_path())
+    }
+
+    /// The same below the root of any hierarchy.
+    pub fn cgroup_path(&self) -> PathBuf {
+        PathBuf::from("isthmus-lab").join(&self.0)
     }
 
     /// The cgroup of the lab's own processes and of the mesh's: beside the nodes, so that no service translation covers them.

@@ -79,6 +79,18 @@ pub fn sysctl(name: &str, settings: &[(&str, &str)]) -> Result<()> {
     })
 }
 
+/// Packets between ports of one bridge pass the rules of iptables and nftables too, as kube-proxy needs it. Where the kernel
+/// cannot, nothing is changed.
+pub fn bridged_packets_pass_rules(name: &str) -> Result<()> {
+    within(name, || {
+        let file = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+        if !file.exists() {
+            return Ok(());
+        }
+        std::fs::write(file, "1").with_context(|| format!("write {} in {name}", file.display()))
+    })
+}
+
 /// Runs lines of `ip` commands in a namespace, or in the machine's own, which only makes and deletes names there.
 pub fn ip(namespace: Option<&str>, lines: &[String]) -> Result<()> {
     let mut command = Command::new("ip");

@@ -1,6 +1,7 @@
 //! A supervised process of the lab: log file, signals, state, exit. Killed when dropped.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -120,8 +121,23 @@ impl Drop for Proc {
 
 /// Runs a command to its end and gives its standard output; anything but success is an error with what it said.
 pub fn output(what: &str, mut command: Command) -> Result<String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = nursery::spawn(command).with_context(|| format!("run {what}"))?;
+    command.stdin(Stdio::null());
+    finish(what, command, None)
+}
+
+/// The same for a command that reads `input` from its standard input.
+pub fn output_given(what: &str, mut command: Command, input: &str) -> Result<String> {
+    command.stdin(Stdio::piped());
+    finish(what, command, Some(input))
+}
+
+fn finish(what: &str, mut command: Command, input: Option<&str>) -> Result<String> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = nursery::spawn(command).with_context(|| format!("run {what}"))?;
+    if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
+        // One that ends without reading all has said why, below.
+        drop(pipe.write_all(input.as_bytes()));
+    }
     let output = child.wait_with_output().with_context(|| format!("wait for {what}"))?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {

@@ -42,6 +42,7 @@ pub fn leftovers(lab: &LabName) -> Vec<String> {
     left.extend(throttle::left(lab).into_iter().map(|path| format!("cgroup {}", path.display())));
     left.extend(netns::list(&lab.netns_prefix()).into_iter().map(|name| format!("network namespace {name}")));
     left.extend(cgroup::directories(&lab.cgroup()).into_iter().map(|path| format!("cgroup {}", path.display())));
+    left.extend(cgroup::v1::left(lab).into_iter().map(|path| format!("cgroup {}", path.display())));
     left.extend(files(&lab.state_dir()));
     left.extend(mounts(lab));
     left.extend(files(Path::new("/sys/fs/bpf")).into_iter().filter(|path| path.contains("isthmus")));

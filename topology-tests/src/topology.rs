@@ -124,6 +124,13 @@ impl Topology {
         Self { clusters: vec![ClusterPlan::lettered(1, 'a', Cni::Ptp, 3, 3)] }
     }
 
+    /// At most 26 clusters of at most 200 nodes each, without replicas of the mesh: for clusters that bring their own
+    /// control plane and CNI.
+    pub fn plain(clusters: u8, nodes: u8) -> Self {
+        let cluster = |n: u8| ClusterPlan::lettered(n + 1, char::from(b'a' + n), Cni::Ptp, nodes, 0);
+        Self { clusters: (0..clusters).map(cluster).collect() }
+    }
+
     pub fn nodes(&self) -> impl Iterator<Item = (&ClusterPlan, &NodePlan)> {
         self.clusters.iter().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster, node)))
     }

@@ -1,12 +1,14 @@
 //! The project's own commands: what `make`, CI and people run.
 //!
 //! Owns how the project is built, checked and demonstrated. Must build before anything else does (no protoc, no BPF
-//! toolchain), hence its four small dependencies; it knows no mesh word.
+//! toolchain), hence its few small dependencies; it knows no mesh word.
 
 mod bootstrap;
 mod chaos;
 mod deny;
 mod fuzz;
+mod images;
+mod k8s;
 mod lab;
 mod layers;
 mod orphans;
@@ -53,6 +55,16 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Build a real kube-apiserver into target/tools, for the test that runs one (once; 15 minutes, 5 GB of Go's caches)
     KubeApiserver,
+    /// Build the programs of real Kubernetes clusters (etcd, kubelet, helm and so on) into a folder outside the checkout
+    /// (once a machine; half an hour, 12 GB of Go's caches), and say where each is
+    K8sTools,
+    /// up | down: real Kubernetes clusters by hand; passes its arguments on
+    #[command(disable_help_flag = true)]
+    K8s(Rest),
+    /// The tests on real Kubernetes clusters, after building what they need
+    TestK8s(k8s::Options),
+    /// The container images as archives in target/images, without Docker or a registry
+    Images(images::Options),
     /// The store as real processes under load, while processes, lines and disks fail
     Chaos(chaos::Options),
     /// Break the store on purpose, fault by fault, and see that the checks notice
@@ -97,6 +109,10 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::KubeApiserver => {
             repo.cargo(["run", "--locked", "--quiet", "--package", "etcd-peer", "--bin", "build-kube-apiserver"])
         }
+        Verb::K8sTools => k8s::tools(&repo),
+        Verb::K8s(rest) => k8s::by_hand(&repo, rest.args),
+        Verb::TestK8s(options) => k8s::test(&repo, &options),
+        Verb::Images(options) => images::run(&repo, &options),
         Verb::Chaos(options) => chaos::run(&repo, &options),
         Verb::Plant(options) => plant::run(&repo, &options),
         Verb::Lint => Ok(suite::lint(&repo)),

@@ -1,7 +1,7 @@
 //! `test` and `lint`: every check and test in a fixed order, each with its time and budget, counted at the end.
 //!
 //! ```text
-//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios -> fuzz -> doc -> deny
+//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios, kubernetes -> fuzz -> doc -> deny
 //! ```
 //! Everything is built once: all stages use the dev profile and the whole workspace, so features never differ, and the
 //! tests are run as the programs that `build` made.

@@ -72,8 +72,9 @@ impl ClusterConfig {
             capabilities: Capabilities {
                 synced_canaries: true,
                 max_connected_clusters: layout.max_clusters(),
+                service_exports_enabled: Some(true),
                 endpoint_slices_export_mode: SERVICES_AND_ENDPOINT_SLICES.to_owned(),
-                ..Capabilities::default()
+                cached: false,
             },
         }
     }
@@ -111,7 +112,7 @@ mod tests {
         let own = ClusterConfig::own(ClusterId::new(7).unwrap(), IdentityLayout::Clusters255);
         let text = concat!(
             r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"#,
-            r#""endpointSlicesExportMode":"services-and-endpointslices"}}"#
+            r#""serviceExportsEnabled":true,"endpointSlicesExportMode":"services-and-endpointslices"}}"#
         );
         assert_eq!(String::from_utf8(own.encode()).unwrap(), text);
         let cached = text.replace(r#"true,"max"#, r#"true,"cached":true,"max"#).into_bytes();

@@ -91,6 +91,12 @@ pub struct ClientIp {
     pub timeout_seconds: Option<i32>,
 }
 
+impl SessionAffinityConfig {
+    pub fn client_ip_timeout(seconds: i32) -> Self {
+        Self { client_ip: Some(ClientIp { timeout_seconds: Some(seconds) }) }
+    }
+}
+
 /// The fields that Cilium 1.18 to 1.20 write a second time.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -132,6 +138,11 @@ impl ServiceExportValue {
 
     fn check(&self) -> Result<(), Error> {
         self.created()?;
+        self.check_words()
+    }
+
+    /// The same but for the creation time: of a value that is to be written.
+    pub fn check_words(&self) -> Result<(), Error> {
         one_of("type", &self.kind, &[CLUSTER_SET_IP, HEADLESS], "ClusterSetIP or Headless")?;
         one_of("sessionAffinity", &self.session_affinity, &["", "None", "ClientIP"], "None or ClientIP")?;
         if let Some(policy) = &self.internal_traffic_policy {

@@ -31,6 +31,24 @@ pub struct Rules {
     pub service_prefixes: Vec<IpNet>,
 }
 
+impl Rules {
+    /// A number of what may be said, the same for equal rules in every version and on every machine (FNV-1a, 64 bits);
+    /// never 0. It tells a mirror whether its values were checked by these rules; it protects nothing.
+    pub fn fingerprint(&self) -> u64 {
+        let list = |prefixes: &[IpNet]| {
+            let mut texts: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+            texts.sort_unstable();
+            texts.join(",")
+        };
+        let prefixes = [&self.pod_prefixes, &self.node_prefixes, &self.service_prefixes].map(|p| list(p)).join(";");
+        let text = format!("{};{};{};{prefixes}", self.name, self.id, self.layout.max_clusters());
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        hash.max(1)
+    }
+}
+
 /// The rule that a key or value broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
@@ -210,6 +228,7 @@ impl Rules {
         let value = NodeValue::decode(value)?;
         self.is_own_name(&value.cluster)?;
         self.is_own_id(value.cluster_id)?;
+        services::is_name("Name", &value.name)?;
         Self::names(rest, &value.name)?;
         let node = value.to_node()?;
         // A dual-stack node of a cluster that declared IPv4 alone: what is IPv6 about it is used nowhere.
@@ -229,6 +248,12 @@ impl Rules {
     fn ip(&self, rest: &str, value: &[u8]) -> Result<(), Wrong> {
         let value = IpValue::decode(value)?;
         let prefix = value.prefix()?;
+        // Not said of what is no pod.
+        for (field, text) in [("K8sNamespace", &value.namespace), ("K8sPodName", &value.pod_name)] {
+            if !text.is_empty() {
+                services::is_name(field, text)?;
+            }
+        }
         if rest != ip_segment(&prefix) && rest != prefix.to_string() {
             return Err(wrong(Rule::KeyNamesValue, &prefix, rest));
         }

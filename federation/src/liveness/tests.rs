@@ -43,9 +43,10 @@ fn silence_turns_live_into_stale_into_withdrawn() {
     ];
     for (what, phase, has_data, silence, previous, own_side, want) in table {
         let loss = (previous == Withdrawn).then_some(Loss::Control);
-        let verdict = Verdict { state: previous, loss, outlived: Duration::ZERO };
+        let verdict = Verdict { state: previous, loss, outlived: Duration::ZERO, stale: Duration::ZERO };
         let mut judge = Judge { verdict, ..Judge::default() };
-        let rules = Rules { settings: Settings::default(), periods: &Periods::new(), own_side };
+        let rules =
+            Rules { settings: Settings::default(), periods: &Periods::new(), stale_periods: &Periods::new(), own_side };
         let got = judge.judge(start + secs(silence), &signs(phase, has_data, start), rules);
         assert_eq!((got.state, got.loss.is_some()), (want, want == Withdrawn), "{what}");
     }
@@ -69,6 +70,7 @@ struct World {
     paths: Paths,
     own_side: bool,
     periods: Periods,
+    stale_periods: Periods,
 }
 
 impl World {
@@ -85,6 +87,7 @@ impl World {
             paths,
             own_side: false,
             periods: Periods::from([secs(60)]),
+            stale_periods: Periods::new(),
         };
         assert_eq!(world.step().state, State::Live);
         world
@@ -109,7 +112,12 @@ impl World {
             paths: self.paths,
             ..signs(phase, true, self.last_heartbeat)
         };
-        let rules = Rules { settings: Settings::default(), periods: &self.periods, own_side: self.own_side };
+        let rules = Rules {
+            settings: Settings::default(),
+            periods: &self.periods,
+            stale_periods: &self.stale_periods,
+            own_side: self.own_side,
+        };
         let verdict = self.judge.judge(self.now, &signs, rules);
         self.now += STEP;
         verdict
@@ -140,6 +148,7 @@ fn withdraws(verdict: &Verdict, setting: Option<WithdrawAfter>) -> bool {
         loss: verdict.loss,
         last_heartbeat_unix_nanos: 0,
         outlived_seconds: verdict.outlived.as_secs(),
+        stale_seconds: verdict.stale.as_secs(),
     };
     health.withdraws(setting)
 }
@@ -299,10 +308,31 @@ fn a_new_term_goes_on_from_what_was_concluded_before() {
         loss,
         last_heartbeat_unix_nanos: 0,
         outlived_seconds,
+        stale_seconds: 0,
     };
     let dead = Judge::resumed(&former(State::Withdrawn, Some(Loss::Cluster), 0)).verdict();
     assert_eq!((dead.state, dead.loss), (State::Withdrawn, Some(Loss::Cluster)));
     let silent = Judge::resumed(&former(State::Stale, None, 60)).verdict();
     assert_eq!((silent.state, silent.outlived), (State::Stale, secs(60)), "some Service does not use it");
     assert_eq!(Judge::resumed(&former(State::Live, None, 0)).verdict().state, State::Connecting);
+}
+
+#[test]
+fn a_services_own_period_of_staleness_counts_from_the_heartbeat_and_hides_nothing() {
+    let mut world = World::live(Paths::Up);
+    world.stale_periods = [secs(10), secs(20), secs(90)].into();
+    world.set_control(false);
+    let silent_for = |verdict: &Verdict| verdict.stale;
+    assert!(world.until(secs(9), |verdict| !silent_for(verdict).is_zero()).is_none());
+    // Never sooner than three heartbeats, whatever is asked for.
+    let at = world.until(secs(10), |verdict| silent_for(verdict) == secs(10)).expect("the first of them");
+    assert!(at <= secs(6) + STEP * 2, "{at:?}");
+    assert!(world.until(secs(20), |verdict| silent_for(verdict) == secs(20)).is_some());
+    let verdict = world.step();
+    assert_eq!((verdict.state, verdict.outlived), (State::Stale, Duration::ZERO));
+    assert!(!verdict.hides());
+    // It is live again with its next heartbeat, and does not have to prove itself: nothing was hidden.
+    world.set_control(true);
+    let verdict = world.until(secs(1), |verdict| verdict.state == State::Live);
+    assert_eq!((verdict, world.step().stale), (Some(Duration::ZERO), Duration::ZERO));
 }

@@ -7,7 +7,7 @@ use mesh_store::mvcc::{DeleteRangeRequest, PutRequest, TxnOp};
 use mesh_types::ClusterName;
 
 use super::{MirrorRecord, Watched};
-use crate::contract::{Layout, Resource};
+use crate::contract::{Layout, Resource, keys};
 
 /// The last word per key: a key that changes twice is written once. How far its watches have come is part of it, so that
 /// the resume point can never run ahead of the facts.
@@ -58,6 +58,11 @@ impl Batch {
 
     pub fn put_first(&mut self, key: String, value: impl Into<Bytes>) {
         self.first.insert(key, Some(value.into()));
+    }
+
+    /// Whether the peer's configuration is part of it.
+    pub(super) fn has_config(&self, peer: &ClusterName) -> bool {
+        self.first.get(&keys::cluster_config(peer)).is_some_and(Option::is_some)
     }
 
     /// A canary that must not be seen beside the facts any more.

@@ -14,6 +14,14 @@ use crate::contract::cluster_config::Capabilities;
 pub struct MirrorRecord {
     /// The peer's cluster id when this was mirrored; 0 in records of older versions.
     pub id: u32,
+    /// [`crate::contract::validate::Rules::fingerprint`] of what the peer could say when this was mirrored; 0 in records of
+    /// older versions.
+    #[serde(skip_serializing_if = "is_none")]
+    pub rules: u64,
+    /// When it ceased to be a peer, by the clock of who noticed. 0 while it is one, again from when it has told its
+    /// configuration.
+    #[serde(skip_serializing_if = "is_none")]
+    pub parted_unix_nanos: u64,
     /// The peer's store; 0 before the first connection. Another number means that all revisions are void.
     pub source_cluster_id: u64,
     /// Per watch: everything up to this revision of the peer's store is mirrored.
@@ -26,6 +34,11 @@ pub struct MirrorRecord {
     /// Revision of the import rules' record (of the own store) by which what is mirrored was chosen; 0: there was none.
     #[serde(skip_serializing_if = "is_zero")]
     pub imports_revision: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]

@@ -143,6 +143,7 @@ impl Board {
             loss: verdict.loss,
             last_heartbeat_unix_nanos: known.last_heartbeat_unix_nanos,
             outlived_seconds: verdict.outlived.as_secs(),
+            stale_seconds: verdict.stale.as_secs(),
         }
     }
 

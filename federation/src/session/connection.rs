@@ -255,7 +255,11 @@ impl<'a> Connection<'a> {
     async fn start(&mut self, watched: Watched) -> Result<(), Error> {
         self.asked.insert(watched);
         let range = self.range(watched);
-        let is_chosen = !matches!(watched, Watched::Resource(resource) if self.unchosen.contains(&resource));
+        let is_chosen = match watched {
+            Watched::Resource(resource) => !self.unchosen.contains(&resource),
+            Watched::Config => !self.session.is_config_refused,
+            Watched::Canaries | Watched::Heartbeat | Watched::Export => true,
+        };
         let reached = match self.session.mirror.record().revision(watched).filter(|_| is_chosen) {
             Some(revision) => revision,
             None => match self.link.list(watched, &range).await? {
@@ -493,6 +497,7 @@ impl<'a> Connection<'a> {
     fn configured(&mut self, value: &[u8]) -> Result<(), Error> {
         let checked = self.session.rules.check_config(value);
         self.session.board.update(|known| known.config_rejection = checked.as_ref().err().cloned());
+        self.session.is_config_refused = checked.is_err();
         let config = checked.map_err(Error::Config)?;
         let layout = if config.capabilities.cached { Layout::Cache } else { Layout::State };
         if layout != self.layout() {

@@ -27,13 +27,13 @@ use crate::service::{Handle, Options, Service};
 use crate::state::{Phase, State};
 
 mod imports;
+mod parting;
 mod source;
 mod trust;
 mod wan;
 
 /// What an Isthmus cluster exports.
-const EXPORTED: [Resource; 5] =
-    [Resource::Identities, Resource::Nodes, Resource::Ip, Resource::Services, Resource::EndpointSlices];
+const EXPORTED: [Resource; 6] = Resource::ALL;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -67,6 +67,7 @@ struct Mesh {
     wan: Wan,
     federation: Option<(TaskSet, Handle)>,
     settings: Settings,
+    disconnect_grace: Duration,
     outlook: watch::Sender<Outlook>,
     _dir: TempDir,
 }
@@ -88,6 +89,7 @@ impl Mesh {
             wan,
             federation: None,
             settings: Settings::default(),
+            disconnect_grace: crate::DISCONNECT_GRACE,
             outlook: watch::Sender::default(),
             _dir: dir,
         };
@@ -103,6 +105,7 @@ impl Mesh {
             leaf,
             liveness: self.settings,
             metrics: crate::Metrics::default(),
+            disconnect_grace: self.disconnect_grace,
             outlook: self.outlook.subscribe(),
         };
         let (service, handle) = Service::new(options);
@@ -468,7 +471,8 @@ async fn facts_that_still_arrive_do_not_stand_in_for_the_sources_heartbeat() {
 
 #[tokio::test]
 async fn leaving_removes_the_configuration_first_and_everything_after_it() {
-    let mesh = Mesh::start().await;
+    let mut mesh = Mesh::start().await;
+    mesh.restart(Duration::from_millis(1)).await;
     export(&*mesh.b.store, facts(5)).await;
     mesh.join().await;
     mesh.await_state(State::Live).await;
@@ -481,11 +485,11 @@ async fn leaving_removes_the_configuration_first_and_everything_after_it() {
         .filter(|e| e.kind == EventKind::Delete)
         .map(|e| String::from_utf8(e.kv.key.to_vec()).unwrap())
         .collect();
-    assert_eq!(order.len(), 12);
+    assert_eq!(order.len(), 13);
     assert_eq!(order[0], "cilium/cluster-config/cluster-b");
-    assert!(order[1..6].iter().all(|key| key.starts_with(keys::SYNCED)), "{order:?}");
-    assert!(order[6..11].iter().all(|key| key.starts_with("cilium/cache/ip/")), "{order:?}");
-    assert!(order[11].starts_with("cilium/cache/identities/"), "{order:?}");
+    assert!(order[1..7].iter().all(|key| key.starts_with(keys::SYNCED)), "{order:?}");
+    assert!(order[7..12].iter().all(|key| key.starts_with("cilium/cache/ip/")), "{order:?}");
+    assert!(order[12].starts_with("cilium/cache/identities/"), "{order:?}");
     assert!(mesh.handle().peers().is_empty() && mesh.handle().states().borrow().is_empty());
     // Coming back reads everything again.
     mesh.join().await;
@@ -548,7 +552,7 @@ async fn what_a_peer_exports_no_more_is_removed_and_what_it_begins_to_export_is_
     let both = std::mem::take(&mut config.capabilities.endpoint_slices_export_mode);
     export(&*mesh.b.store, vec![put(keys::cluster_config(&b.name), config.encode())]).await;
     eventually("no slice", || async { !has(mirrored.clone()).await && !has(canary.clone()).await }).await;
-    eventually("four kinds", || async { mesh.handle().peers()[0].resources.len() == 4 }).await;
+    eventually("five kinds", || async { mesh.handle().peers()[0].resources.len() == 5 }).await;
     beat(&*mesh.b.store).await;
     mesh.await_state(State::Live).await;
 
@@ -557,5 +561,32 @@ async fn what_a_peer_exports_no_more_is_removed_and_what_it_begins_to_export_is_
     eventually("the slice again", || async { has(mirrored.clone()).await && has(canary.clone()).await }).await;
     beat(&*mesh.b.store).await;
     mesh.await_state(State::Live).await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_right_again_counts_whatever_history_tells_of_it() {
+    let mesh = Mesh::start().await;
+    let b = declaration("cluster-b", 2);
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    let before = mesh.mirrored().await;
+    let own = ClusterConfig::own(b.id, b.layout);
+    let other_id = ClusterConfig { id: 9, ..own.clone() };
+    for (config, refused) in [(&other_id, "may not say 9"), (&own, "")] {
+        export(&*mesh.b.store, vec![put(keys::cluster_config(&b.name), config.encode()), ip(4)]).await;
+        eventually(refused, || async {
+            let peer = &mesh.handle().peers()[0];
+            let is_refused =
+                peer.config_rejection.as_ref().is_some_and(|rejection| rejection.to_string().contains("9"));
+            is_refused != refused.is_empty() && (is_refused || peer.signs.phase == Phase::Following)
+        })
+        .await;
+    }
+    mesh.await_key("cilium/cache/ip/v1/cluster-b/10.2.1.4", true).await;
+    let after = mesh.mirrored().await;
+    assert!(before.iter().all(|(key, value)| after.get(key) == Some(value)));
+    assert_eq!(mesh.handle().status().await[0].relists, 0, "only the configuration was read again");
     mesh.stop().await;
 }

@@ -52,9 +52,6 @@ async fn attempt(
     if let Some(stored) = &stored {
         compare(stored, config, credentials)?;
     }
-    let endpoints = |port: u16| -> Vec<String> {
-        config.advertise.iter().map(|ip| std::net::SocketAddr::new(*ip, port).to_string()).collect()
-    };
     let or_stored = |given: &[ipnet::IpNet], known: fn(&Declaration) -> &Vec<ipnet::IpNet>| match &stored {
         Some(stored) if given.is_empty() => known(stored).clone(),
         _ => given.to_vec(),
@@ -68,8 +65,8 @@ async fn attempt(
             Some(stored) => stored.trust_bundle_pem.clone(),
             None => credentials.trust.get().pem(),
         },
-        etcd_endpoints: endpoints(etcd_port),
-        mesh_endpoints: endpoints(mesh_port),
+        etcd_endpoints: config.advertise.etcd_endpoints(etcd_port),
+        mesh_endpoints: config.advertise.mesh_endpoints(mesh_port),
         pod_prefixes: or_stored(&config.pod_cidrs, |s| &s.pod_prefixes),
         node_prefixes: or_stored(&config.node_cidrs, |s| &s.node_prefixes),
         service_prefixes: config.service_cidrs.clone(),

@@ -44,6 +44,8 @@ pub struct Plan {
     /// The own cluster's leaf `remote-<own>`.
     pub leaf: Arc<LiveLeaf>,
     pub liveness: federation::liveness::Settings,
+    /// How long a parted cluster's facts stay behind its configuration.
+    pub disconnect_grace: Duration,
     pub federation_metrics: federation::Metrics,
     /// Whom a rotation asks.
     pub parties: Parties,
@@ -89,6 +91,7 @@ impl Plan {
             leaf: Arc::clone(&self.leaf),
             liveness: self.liveness,
             metrics: self.federation_metrics.clone(),
+            disconnect_grace: self.disconnect_grace,
             outlook: seen,
         });
         let conductor = Conductor {

@@ -13,14 +13,18 @@ use crate::kubernetes::{CaSecret, Client, NamespacedName, SecretError};
 /// As a person said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    Folder(PathBuf),
+    /// Begins with a copy of the CA in `seed`, where it has none.
+    Folder {
+        dir: PathBuf,
+        seed: Option<PathBuf>,
+    },
     Secret(NamespacedName),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(dir) => write!(f, "{}", dir.display()),
+            Self::Folder { dir, .. } => write!(f, "{}", dir.display()),
             Self::Secret(name) => write!(f, "Secret {name}"),
         }
     }
@@ -59,7 +63,10 @@ impl Keep {
         shutdown: &Shutdown,
     ) -> Result<(Self, Cas), Error> {
         match place {
-            Place::Folder(dir) => {
+            Place::Folder { dir, seed } => {
+                if let Some(seed) = seed {
+                    CaFolder::seed(dir, seed, cluster)?;
+                }
                 let (folder, cas) = CaFolder::open(dir, cluster)?;
                 Ok((Self::Folder { folder, dir: dir.clone() }, cas))
             }

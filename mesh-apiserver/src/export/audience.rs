@@ -70,6 +70,11 @@ impl Audiences {
         }
     }
 
+    /// A fact as it was set last.
+    pub(super) fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.facts.get(key).map(|fact| &fact.value)
+    }
+
     /// Sets a fact (`key` under `cilium/state/`), or removes it.
     pub(super) fn set(&mut self, planner: &mut Planner, key: String, scope: Scope, value: Option<Bytes>) {
         let key = Bytes::from(key);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use federation::Declaration;
-use federation::contract::{self, Layout, keys};
+use federation::contract::{self, Layout, ServiceExportValue, keys, stamp};
 use ipnet::IpNet;
 use mesh_types::exchange::{Rules, Scope};
 use mesh_types::labels::POD_NAMESPACE;
@@ -92,6 +92,12 @@ impl Facts {
                 let value = value.and_then(|v| if let Value::Service(s) = v { Some(s.encode().into()) } else { None });
                 self.export_of_service(Layout::State.service(&self.cluster, &name), name, value);
             }
+            (Key::ServiceExport(name), value) => {
+                let key = Layout::State.service_export(&self.cluster, &name);
+                let value = value.and_then(|v| if let Value::ServiceExport(e) = v { Some(*e) } else { None });
+                let value = value.map(|value| self.dated(&key, value, now_unix_nanos).encode().into());
+                self.export_of_service(key, name, value);
+            }
             (Key::Terms(scope), Some(Value::Terms(terms))) => {
                 self.is_import_news |= self.imports.set(&scope, terms.import_from);
                 self.audiences.rule(&mut self.planner, &scope, terms.export_to);
@@ -115,6 +121,25 @@ impl Facts {
                 }
             }
         }
+    }
+
+    /// An export whose object was created by nobody is as old as what is exported of it, over restarts as well.
+    fn dated(&self, key: &str, mut value: ServiceExportValue, now_unix_nanos: u64) -> ServiceExportValue {
+        if value.export_creation_timestamp.is_some() {
+            return value;
+        }
+        let kept = format!("{}{key}", keys::audience(&self.cluster));
+        let former = [self.audiences.value(key.as_bytes())]
+            .into_iter()
+            .chain([key, &kept].map(|key| self.planner.realized(key.as_bytes())))
+            .flatten()
+            .find_map(|former| ServiceExportValue::decode(former).ok()?.export_creation_timestamp);
+        let now = || {
+            let now = jiff::Timestamp::from_nanosecond(now_unix_nanos.into());
+            stamp::rfc3339(now.expect("64 bits of nanoseconds end in the year 2554"))
+        };
+        value.export_creation_timestamp = Some(former.unwrap_or_else(now));
+        value
     }
 
     /// Exports a fact that belongs to a namespace to those who may have it.

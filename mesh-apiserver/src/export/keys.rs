@@ -43,7 +43,7 @@ pub fn parse_backend(rest: &str) -> Option<(ServiceName, IpAddr)> {
 /// Keys of a lower rank are put first and deleted last: a number before the address that means it, an address before the
 /// Service that lists it, and what announces the cluster after all of its facts.
 pub(super) fn rank(key: &[u8]) -> u8 {
-    const ORDER: [&str; 9] = [
+    const ORDER: [&str; 10] = [
         IDENTITY,
         "cilium/state/identities/",
         "cilium/state/nodes/",
@@ -51,6 +51,7 @@ pub(super) fn rank(key: &[u8]) -> u8 {
         LOCAL_SERVICES,
         LOCAL_BACKENDS,
         "cilium/state/services/",
+        "cilium/state/serviceexports/",
         "cilium/state/endpointslices/",
         contract::CLUSTER_CONFIGS,
     ];

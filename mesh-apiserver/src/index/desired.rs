@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use federation::contract::{EndpointSliceValue, IpValue, NodeValue, ServiceValue};
+use federation::contract::{EndpointSliceValue, IpValue, NodeValue, ServiceExportValue, ServiceValue};
 use mesh_types::exchange::{Scope, Terms};
 use mesh_types::view::{Service, ServiceBackend};
 use mesh_types::{LabelSet, NodeName, ServiceName};
@@ -23,6 +23,8 @@ pub enum Key {
         namespace: String,
         slice: String,
     },
+    /// A Service that is offered to the cluster set.
+    ServiceExport(ServiceName),
     /// What a Namespace or a Service says about who may have what. `None` of a Namespace: there is no such object.
     Terms(Scope),
 }
@@ -35,6 +37,8 @@ pub enum Value {
     LocalBackend(ServiceBackend),
     Service(Box<ServiceValue>),
     EndpointSlice(Box<EndpointSliceValue>),
+    /// Without a creation time where its object has none.
+    ServiceExport(Box<ServiceExportValue>),
     Terms(Terms),
 }
 

@@ -47,6 +47,11 @@ impl Services {
         self.errors.remove(name);
     }
 
+    /// The Service as it was written.
+    pub(super) fn object(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.get(name).map(|read| &read.service)
+    }
+
     /// The Service for the own cluster's agents. An ExternalName has nothing to balance.
     pub(super) fn declared(&self, name: &ServiceName, cluster: &ClusterName) -> Option<view::Service> {
         let read = self.services.get(name).filter(|r| !r.service.is_external_name())?;

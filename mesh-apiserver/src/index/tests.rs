@@ -34,6 +34,7 @@ fn shown(changes: &[Change]) -> Vec<String> {
                 Key::LocalBackend(s, ip) => format!("{sign}backend {s} {ip}"),
                 Key::Service(s) => format!("{sign}service {s}"),
                 Key::EndpointSlice { namespace, slice } => format!("{sign}slice {namespace}/{slice}"),
+                Key::ServiceExport(s) => format!("{sign}export {s}"),
                 Key::Terms(scope) => format!("{sign}terms {scope}"),
             }
         })

@@ -1,6 +1,6 @@
 //! The task of the controller's term that gathers what agents see, at every replica, and keeps the outlook up to date.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,10 +59,13 @@ impl Gather {
             let own = of_agents(&self.presence.all(), version, Instant::now());
             let all: Vec<v1::AwaitSightsResponse> =
                 std::iter::once(own).chain(elsewhere.lock().values().cloned()).collect();
-            let (own_nodes, periods) = self.view.read(|view| (view.own_nodes(), view.periods()));
+            let (own_nodes, periods) =
+                self.view.read(|view| (view.own_nodes(), [view.periods(), view.stale_periods()]));
             let found = conclude(&own_nodes, &all);
             self.outlook.send_if_modified(|known| {
-                let now = outlook(known, found, periods, Instant::now(), clock::unix_nanos());
+                let now = outlook(known, found, Instant::now(), clock::unix_nanos());
+                let [periods, stale_periods] = periods;
+                let now = Outlook { periods, stale_periods, ..now };
                 let is_news = *known != now;
                 *known = now;
                 is_news
@@ -100,14 +103,8 @@ async fn follow(id: u64, others: &Others, elsewhere: &Elsewhere, nudge: &Notify)
     }
 }
 
-/// What follows for the judgement: a state that stays keeps its time. Pure.
-fn outlook(
-    known: &Outlook,
-    found: Conclusion,
-    periods: BTreeSet<Duration>,
-    now: Instant,
-    now_unix_nanos: u64,
-) -> Outlook {
+/// What follows for the judgement, but for what Services ask for: a state that stays keeps its time. Pure.
+fn outlook(known: &Outlook, found: Conclusion, now: Instant, now_unix_nanos: u64) -> Outlook {
     let sight = |(name, seen): (ClusterName, Seen)| {
         let (paths, unreached_by) = match seen {
             Seen::Up => (Paths::Up, Vec::new()),
@@ -122,7 +119,7 @@ fn outlook(
         (name, sight)
     };
     let clusters = found.clusters.into_iter().map(sight).collect();
-    Outlook { clusters, own_side: found.own_side, periods }
+    Outlook { clusters, own_side: found.own_side, ..Outlook::default() }
 }
 
 #[cfg(test)]
@@ -135,9 +132,7 @@ mod tests {
         let start = Instant::now();
         let found = |seen: Seen| Conclusion { clusters: [(b.clone(), seen)].into(), own_side: None };
         let down = |names: &[&str]| Seen::Down(names.iter().map(|name| (*name).to_owned()).collect());
-        let next = |known: &Outlook, seen, secs| {
-            outlook(known, found(seen), BTreeSet::new(), start + Duration::from_secs(secs), secs)
-        };
+        let next = |known: &Outlook, seen, secs| outlook(known, found(seen), start + Duration::from_secs(secs), secs);
         let first = next(&Outlook::default(), down(&["a1", "a2"]), 1);
         let second = next(&first, down(&["a1", "a2", "a3"]), 2);
         assert_eq!(second.paths(&b), Paths::Down { since: start + Duration::from_secs(1) });

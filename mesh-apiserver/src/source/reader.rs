@@ -14,6 +14,7 @@ pub(super) fn object<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<O
         Kind::Pod => Object::Pod(Deserialize::deserialize(from)?),
         Kind::Service => Object::Service(Deserialize::deserialize(from)?),
         Kind::EndpointSlice => Object::EndpointSlice(Deserialize::deserialize(from)?),
+        Kind::ServiceExport => Object::ServiceExport(Deserialize::deserialize(from)?),
     })
 }
 

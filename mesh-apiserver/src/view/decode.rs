@@ -45,6 +45,11 @@ pub(super) enum Fact {
         cluster: ClusterName,
         is_complete: bool,
     },
+    /// A peer's configuration is mirrored, or not any more.
+    Configured {
+        cluster: ClusterName,
+        is_there: bool,
+    },
     Mirror {
         cluster: ClusterName,
         clock: u64,
@@ -81,6 +86,9 @@ fn fact(own: &ClusterName, key: &str, value: Option<&[u8]>) -> Result<Option<Fac
     }
     if let Some(cluster) = keys::cached_slices_canary(key) {
         return Ok(Some(Fact::SlicesComplete { cluster, is_complete: value.is_some() }));
+    }
+    if let Some(name) = key.strip_prefix(keys::CLUSTER_CONFIGS) {
+        return Ok(Some(Fact::Configured { cluster: ClusterName::new(name)?, is_there: value.is_some() }));
     }
     if let Some(service) = key.strip_prefix(local::LOCAL_SERVICES).and_then(local::parse_service) {
         let object = value.map(serde_json::from_slice).transpose()?.map(|s| Box::new(Object::Service(s)));

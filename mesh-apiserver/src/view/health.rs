@@ -7,7 +7,7 @@ use std::time::Duration;
 use federation::{Health, Loss, State};
 use mesh_types::view::{Key, Object};
 use mesh_types::withdrawal::Periods;
-use mesh_types::{ClusterName, ServiceName, WithdrawAfter};
+use mesh_types::{ClusterName, Preference, ServiceName, StaleAfter, WithdrawAfter};
 
 use super::{View, decode};
 
@@ -45,6 +45,11 @@ impl View {
         self.periods.keys().copied().collect()
     }
 
+    /// The same of periods after which they show a silent cluster as stale.
+    pub fn stale_periods(&self) -> Periods {
+        self.stale_periods.keys().copied().collect()
+    }
+
     /// Names of the own cluster's nodes.
     pub fn own_nodes(&self) -> BTreeSet<String> {
         let first = Key::Node { cluster: self.own.clone(), name: mesh_types::NodeName(String::new()) };
@@ -63,7 +68,8 @@ impl View {
     /// Of every remote cluster that has the Service, in order of their names.
     pub fn standings(&self, service: &ServiceName) -> Vec<Standing> {
         let key = |cluster: &ClusterName| Key::Service { cluster: cluster.clone(), service: service.clone() };
-        let remote = self.clusters().filter(|name| **name != self.own && self.facts.contains_key(&key(name)));
+        let is_remote = |name: &ClusterName| *name != self.own && self.is_shown(name.as_str());
+        let remote = self.clusters().filter(|name| is_remote(name) && self.facts.contains_key(&key(name)));
         remote.map(|cluster| self.standing(service, cluster)).collect()
     }
 
@@ -85,6 +91,17 @@ impl View {
                 }
                 _ => standing(Usage::Withdrawn, since, health.reason.clone()),
             },
+            // Nothing but silence is held against it, and that not for long enough.
+            (_, State::Stale | State::Withdrawn)
+                if matches!(health.loss, None | Some(Loss::Control)) && !self.is_silent(service, health) =>
+            {
+                standing(Usage::Live, 0, String::new())
+            }
+            (_, State::Live) if self.is_silent(service, health) && self.stale_setting(service).is_some() => {
+                let seconds = self.stale_setting(service).and_then(StaleAfter::period).unwrap_or_default().as_secs();
+                let since = health.last_heartbeat_unix_nanos.saturating_add(seconds * 1_000_000_000);
+                standing(Usage::Stale, since, format!("no heartbeat for {seconds} s, its own stale-after"))
+            }
             (Some(WithdrawAfter::Never), State::Withdrawn) => {
                 standing(Usage::Stale, since, format!("its withdraw-after is never: {}", health.reason))
             }
@@ -105,7 +122,8 @@ impl View {
     ) {
         let first =
             Key::Backend { cluster: cluster.clone(), service: ServiceName::new("", ""), address: decode::FIRST };
-        let of_cluster = self.facts.range(first..).take_while(|(key, _)| is_backend_of(key, &cluster));
+        let is_shown = self.is_shown(cluster.as_str());
+        let of_cluster = self.facts.range(first..).take_while(|(key, _)| is_shown && is_backend_of(key, &cluster));
         let before = self.healths.get(&cluster);
         let withdraws = |health: Option<&Health>, setting| health.is_some_and(|health| health.withdraws(setting));
         for (key, object) in of_cluster {
@@ -133,14 +151,18 @@ impl View {
         if *cluster != self.own {
             return;
         }
-        let before = self.setting(service);
-        let after = object.and_then(setting_of);
+        let stale = |prefers: Option<&Preference>| prefers?.stale_after?.period();
+        let withdraw = |prefers: Option<&Preference>| prefers?.withdraw_after;
+        let (former, now) = (self.preference(service), object.and_then(preference_of));
+        let (before, after) = (withdraw(former), withdraw(now));
+        let (was_stale, is_stale) = (stale(former), stale(now));
+        count(&mut self.stale_periods, was_stale, is_stale);
         if before == after {
             return;
         }
         for (name, health) in &self.healths {
             let was_withdrawn = health.withdraws(before);
-            if was_withdrawn == health.withdraws(after) {
+            if was_withdrawn == health.withdraws(after) || !self.is_shown(name.as_str()) {
                 continue;
             }
             let key = |address| Key::Backend { cluster: name.clone(), service: service.clone(), address };
@@ -149,26 +171,29 @@ impl View {
             }
         }
         let period = |setting: Option<WithdrawAfter>| setting.and_then(WithdrawAfter::period);
-        if let Some(period) = period(before) {
-            self.forget_period(period);
-        }
-        if let Some(period) = period(after) {
-            *self.periods.entry(period).or_default() += 1;
-        }
-    }
-
-    fn forget_period(&mut self, period: Duration) {
-        if let Some(count) = self.periods.get_mut(&period) {
-            *count -= 1;
-            if *count == 0 {
-                self.periods.remove(&period);
-            }
-        }
+        count(&mut self.periods, period(before), period(after));
     }
 
     /// The own cluster's Service decides; where it has none, the mesh's default does.
     fn setting(&self, service: &ServiceName) -> Option<WithdrawAfter> {
-        self.facts.get(&Key::Service { cluster: self.own.clone(), service: service.clone() }).and_then(setting_of)
+        self.preference(service)?.withdraw_after
+    }
+
+    fn stale_setting(&self, service: &ServiceName) -> Option<StaleAfter> {
+        self.preference(service)?.stale_after
+    }
+
+    fn preference(&self, service: &ServiceName) -> Option<&Preference> {
+        preference_of(self.facts.get(&Key::Service { cluster: self.own.clone(), service: service.clone() })?)
+    }
+
+    /// Whether a cluster that is not known to be well has been silent for longer than a Service puts up with.
+    fn is_silent(&self, service: &ServiceName, health: &Health) -> bool {
+        match self.stale_setting(service) {
+            None => true,
+            Some(StaleAfter::Never) => false,
+            Some(StaleAfter::Seconds(seconds)) => health.stale_seconds >= u64::from(seconds),
+        }
     }
 
     /// Names of all clusters, which come first in the order of keys.
@@ -180,10 +205,25 @@ impl View {
     }
 }
 
-fn setting_of(object: &Object) -> Option<WithdrawAfter> {
+fn preference_of(object: &Object) -> Option<&Preference> {
     match object {
-        Object::Service(service) => service.prefers.withdraw_after,
+        Object::Service(service) => Some(&service.prefers),
         _ => None,
+    }
+}
+
+/// Counts one more of a period, and one less of another.
+fn count(periods: &mut BTreeMap<Duration, usize>, before: Option<Duration>, after: Option<Duration>) {
+    if let Some(period) = after {
+        *periods.entry(period).or_default() += 1;
+    }
+    if let Some(period) = before
+        && let Some(count) = periods.get_mut(&period)
+    {
+        *count -= 1;
+        if *count == 0 {
+            periods.remove(&period);
+        }
     }
 }
 

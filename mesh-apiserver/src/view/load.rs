@@ -13,15 +13,17 @@ const STEP: usize = 1_000;
 
 /// Everything that the view reads lies in these, the own part of the export with its own audience's. Other clusters' copies
 /// are passed over.
-fn ranges() -> [KeyRange; 5] {
+fn ranges() -> [KeyRange; 6] {
     let isthmus = KeyRange::prefix("isthmus/v1/");
     let audiences = KeyRange::prefix(AUDIENCE);
     [
+        // Whose facts are shown is known before the facts come.
+        KeyRange::prefix("cilium/cluster-config/"),
+        KeyRange::new(isthmus.key, audiences.key),
+        KeyRange::new(audiences.range_end, isthmus.range_end),
         KeyRange::prefix("cilium/cache/"),
         KeyRange::prefix("cilium/state/"),
         KeyRange::prefix("cilium/synced/"),
-        KeyRange::new(isthmus.key, audiences.key),
-        KeyRange::new(audiences.range_end, isthmus.range_end),
     ]
 }
 

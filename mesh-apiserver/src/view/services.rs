@@ -54,8 +54,8 @@ impl View {
 
     /// Names of all Services, and of those that are global somewhere.
     pub fn service_names(&self) -> (BTreeSet<&ServiceName>, BTreeSet<&ServiceName>) {
-        let services = || self.facts.values().filter_map(|o| if let Object::Service(s) = o { Some(s) } else { None });
-        (services().map(|s| &s.name).collect(), services().filter(|s| s.global).map(|s| &s.name).collect())
+        let names = self.services().map(|service| &service.name).collect();
+        (names, self.services().filter(|service| service.global).map(|service| &service.name).collect())
     }
 
     /// The own cluster's settings for a name; `None` where only remote clusters have it.

@@ -33,6 +33,7 @@ pub(super) fn verdict(peer: &str, loss: Option<Loss>, outlived_seconds: u64) -> 
         loss,
         last_heartbeat_unix_nanos: 1_000_000_000,
         outlived_seconds,
+        stale_seconds: 0,
     };
     vec![(format!("isthmus/v1/health/{peer}").into(), Some(health.encode().into()))]
 }
@@ -357,6 +358,8 @@ enum Step {
     Judge(Option<Loss>, u64),
     Never,
     Period(u32),
+    /// Of the peer: whether its record and its configuration are there.
+    Joined(bool, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -370,6 +373,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(loss, outlived)| Step::Judge(loss, outlived)),
         proptest::strategy::Just(Step::Never),
         (15..70u32).prop_map(Step::Period),
+        any::<(bool, bool)>().prop_map(|(record, config)| Step::Joined(record, config)),
     ]
 }
 
@@ -380,6 +384,7 @@ proptest! {
     fn changes_add_up_to_the_whole(steps in proptest::collection::vec(step(), 1..40)) {
         let (mut here, mut there) = (Cluster::new("here", 1), Cluster::new("there", 2));
         let mut view = View::new(here.name.clone());
+        let joined = mirrored(&mut Cluster::new("there", 2));
         let mut store: BTreeMap<Bytes, Bytes> = BTreeMap::new();
         let mut replica: BTreeMap<Key, Object> = BTreeMap::new();
         for step in steps {
@@ -408,10 +413,18 @@ proptest! {
                     on(is_here, &mut |c| c.apply(pod(&format!("p{name}"), &ip, &format!("app{name}"))));
                 }
                 Step::Judge(loss, outlived) => written = verdict("there", loss, outlived),
+                Step::Joined(record, config) => {
+                    written.extend(mirrored(&mut there));
+                    written.extend(joined.iter().map(|(key, value)| {
+                        let is_there = if key.starts_with(b"isthmus/") { record } else { config };
+                        (key.clone(), value.clone().filter(|_| is_there))
+                    }));
+                }
                 Step::Never | Step::Period(_) => {
                     let value = if let Step::Period(seconds) = step { format!("{seconds}s") } else { "never".to_owned() };
                     let annotations = json!({
                         "service.cilium.io/global": "true", "mesh.isthmus.io/withdraw-after": value,
+                        "mesh.isthmus.io/stale-after": value,
                     });
                     on(true, &mut |c| c.apply(service("10.101.0.1", &annotations)));
                 }
@@ -435,5 +448,6 @@ proptest! {
         let whole: BTreeMap<Key, Object> = fresh.objects().map(|o| (o.key(), o.clone())).collect();
         prop_assert_eq!(replica, whole);
         prop_assert_eq!(view.periods(), fresh.periods());
+        prop_assert_eq!(view.stale_periods(), fresh.stale_periods());
     }
 }

@@ -214,12 +214,18 @@ pub(crate) async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) 
 
 /// The first figure whose name begins so.
 pub(crate) async fn metric(server: &Server, name: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(server.app.metrics).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
+    let text = metrics_at(server.app.metrics).await.unwrap();
     let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
     line.rsplit(' ').next().unwrap().to_owned()
+}
+
+/// What monitoring is told at that address.
+pub(crate) async fn metrics_at(address: std::net::SocketAddr) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 /// Asks until there is an answer.

@@ -10,10 +10,12 @@ mod api;
 mod apiserver;
 mod authority;
 mod bearer;
+mod crd;
 mod enrolment;
 mod gaps;
 mod objects;
 mod rights;
+mod scale;
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod advertised;
 mod agents;
 mod auth;
 mod cilium_client;
@@ -12,12 +13,15 @@ mod exchange;
 mod external;
 mod frames;
 mod harness;
+mod hostile;
 mod kill;
 mod kubernetes;
 mod manifests;
 mod members;
+mod parting;
 mod peers;
 mod restart;
 mod rotation;
+mod service_exports;
 mod store;
 mod troubleshoot;

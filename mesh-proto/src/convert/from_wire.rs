@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use mesh_types::view::{Cluster, Delta, Encryption, Identity, Ip, Key, Object, Service, ServiceBackend};
 use mesh_types::{
     Affinity, BackendState, ClusterId, ClusterName, Frontend, LabelSet, NamedPort, Node, NodeName, Preference,
-    Protocol, SecurityIdentity, ServiceName, WithdrawAfter,
+    Protocol, SecurityIdentity, ServiceName, StaleAfter, WithdrawAfter,
 };
 
 use super::Error;
@@ -153,6 +153,11 @@ fn service(s: v1::Service) -> Result<Service, Error> {
                 (true, _) => Some(WithdrawAfter::Never),
                 (false, 0) => None,
                 (false, seconds) => Some(WithdrawAfter::Seconds(seconds)),
+            },
+            stale_after: match (s.never_stale, s.stale_after_seconds) {
+                (true, _) => Some(StaleAfter::Never),
+                (false, 0) => None,
+                (false, seconds) => Some(StaleAfter::Seconds(seconds)),
             },
         },
     })

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use ipnet::IpNet;
 use mesh_types::view::{Delta, Encryption, Key, Object};
-use mesh_types::{Affinity, BackendState, ClusterName, Frontend, NamedPort, ServiceName, WithdrawAfter};
+use mesh_types::{Affinity, BackendState, ClusterName, Frontend, NamedPort, ServiceName, StaleAfter, WithdrawAfter};
 
 use crate::v1;
 
@@ -110,6 +110,11 @@ impl From<&Object> for v1::Object {
                     Some(WithdrawAfter::Never) | None => 0,
                 },
                 never_withdrawn: s.prefers.withdraw_after == Some(WithdrawAfter::Never),
+                stale_after_seconds: match s.prefers.stale_after {
+                    Some(StaleAfter::Seconds(seconds)) => seconds,
+                    Some(StaleAfter::Never) | None => 0,
+                },
+                never_stale: s.prefers.stale_after == Some(StaleAfter::Never),
             }),
             Object::Backend(b) => Kind::Backend(v1::Backend {
                 cluster: b.cluster.to_string(),

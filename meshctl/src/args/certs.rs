@@ -1,5 +1,7 @@
 //! The command line of `meshctl certs`.
 
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -8,6 +10,18 @@ pub(crate) enum Certs {
     Status,
     /// Renew leaves now, or go over to another CA
     Rotate(Rotate),
+    /// Make the CA of a cluster that has not been started yet, as files; asks no cluster
+    CreateCa(CreateCa),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CreateCa {
+    /// Name of the cluster
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: String,
+    /// Folder to make, for ca.crt and ca.key
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

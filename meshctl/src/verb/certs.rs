@@ -1,8 +1,10 @@
 //! `meshctl certs`: when what expires, and how far a rotation is.
 
+mod create_ca;
 pub(crate) mod report;
 mod rotate;
 
+pub(crate) use create_ca::create_ca;
 use jiff::Timestamp;
 use mesh_proto::v1;
 pub(crate) use rotate::rotate;

@@ -1,7 +1,6 @@
 //! From the stream's events to the kernel's maps, over a restart.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,28 +22,9 @@ use node_agent::underlay::State;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::harness::{Node, nodes, wait_until};
+use crate::harness::{Cgroup, Node, nodes, wait_until};
 
 const PEER_NODE: &str = "172.30.2.11";
-
-/// A cgroup of the test's own.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Result<Self, String> {
-        let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().map(PathBuf::from);
-        let root = root.into_iter().find(|p| p.join("cgroup.procs").exists()).ok_or("no cgroup2 is mounted")?;
-        let path = root.join(format!("isthmus-test-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).map_err(|e| format!("no cgroup: {e}"))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        std::fs::remove_dir(&self.0).ok();
-    }
-}
 
 /// The control task with all that it is wired to.
 struct Running {

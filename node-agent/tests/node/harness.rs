@@ -127,6 +127,25 @@ fn enter(bpffs: &Path) -> Result<(Runtime, PathBuf), String> {
     Ok((runtime.map_err(|e| e.to_string())?, netns))
 }
 
+/// A cgroup for a test, which goes with it.
+pub(crate) struct Cgroup(pub(crate) PathBuf);
+
+impl Cgroup {
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().map(PathBuf::from);
+        let root = root.into_iter().find(|p| p.join("cgroup.procs").exists()).ok_or("no cgroup2 is mounted")?;
+        let path = root.join(format!("isthmus-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|e| format!("no cgroup: {e}"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.0).ok();
+    }
+}
+
 pub(crate) struct Process(Child);
 
 impl Process {

@@ -5,5 +5,6 @@
 mod control;
 mod harness;
 mod pods;
+mod rights;
 mod tunnel;
 mod underlay;

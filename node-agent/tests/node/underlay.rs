@@ -110,8 +110,8 @@ fn guards_stand_before_there_is_a_tunnel_and_everything_is_mended_and_removed() 
     let (tasks, bpffs) = (running.tasks, node.bpffs());
     node.run(async move {
         tasks.join(std::time::Duration::from_secs(5)).await.unwrap();
-        cleanup::run(&bpffs).await.unwrap();
-        cleanup::run(&bpffs).await.unwrap();
+        cleanup::run(&bpffs, &cleanup::Options::default()).await.unwrap();
+        cleanup::run(&bpffs, &cleanup::Options::default()).await.unwrap();
         assert!(!bpffs.join("isthmus").exists(), "pins are left");
     });
     let (table, main, rules) = routes(&node);

@@ -14,13 +14,14 @@ use anyhow::{Context, Result, bail};
 /// The first that fetches what a module asks for.
 const FETCHES_ITSELF: (u32, u32) = (1, 21);
 
-pub(crate) struct Go {
+#[derive(Debug)]
+pub struct Go {
     program: PathBuf,
 }
 
 impl Go {
     /// `None` where there is no Go at all. `tools` is where one is put that has to be fetched.
-    pub(crate) fn find(module: &Path, tools: &Path) -> Result<Option<Self>> {
+    pub fn find(module: &Path, tools: &Path) -> Result<Option<Self>> {
         let Some(version) = answer(Command::new("go").arg("version")) else { return Ok(None) };
         if numbers(&version).is_some_and(|found| found >= FETCHES_ITSELF) {
             return Ok(Some(Self { program: "go".into() }));
@@ -33,7 +34,8 @@ impl Go {
         Ok(Some(Self { program: root.join("bin/go") }))
     }
 
-    pub(crate) fn command(&self) -> Command {
+    /// A command of this Go.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         // A Go knows its own root; that of the machine's is another.
         command.env_remove("GOROOT");

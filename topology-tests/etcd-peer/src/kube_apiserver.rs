@@ -8,14 +8,21 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::go::Go;
+use crate::module::required;
 use crate::programs::{build, lock};
 
 /// Names a program to use instead of the built one.
 const VARIABLE: &str = "ISTHMUS_KUBE_APISERVER";
 const NAME: &str = "kube-apiserver";
 const PACKAGE: &str = "k8s.io/kubernetes/cmd/kube-apiserver";
+const KUBERNETES: &str = "k8s.io/kubernetes";
 /// Where kube-apiserver has its version from; without one it refuses to start.
 const VERSION_PACKAGES: [&str; 2] = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
+
+/// The Go module that all of Kubernetes' programs are built in.
+pub fn kubernetes_module() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes")
+}
 
 /// A kube-apiserver that can be started.
 #[derive(Debug, Clone)]
@@ -44,7 +51,7 @@ impl KubeApiserver {
 
     /// Builds it, where that has not been done.
     pub fn build(workspace: &Path) -> Result<Self> {
-        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(NAME);
+        let module = kubernetes_module();
         let folder = folder(workspace);
         let lock = lock(&folder)?;
         if !folder.join(NAME).exists() {
@@ -52,7 +59,7 @@ impl KubeApiserver {
             let go = go.with_context(|| {
                 format!("there is no Go: install golang-go, or name a kube-apiserver in {VARIABLE}")
             })?;
-            let flags = linker_flags(&version(&module)?)?;
+            let flags = linker_flags(&required(&module, KUBERNETES)?)?;
             let mut command = go.command();
             command.env("CGO_ENABLED", "0");
             build(command, &module, &folder, PACKAGE, NAME, &["-ldflags", &flags])?;
@@ -66,16 +73,8 @@ fn folder(workspace: &Path) -> PathBuf {
     workspace.join("target/tools").join(NAME)
 }
 
-/// `v1.37.2` of the line that requires Kubernetes.
-fn version(module: &Path) -> Result<String> {
-    let file = module.join("go.mod");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "k8s.io/kubernetes").skip(1);
-    let wanted = words.next().with_context(|| format!("{} does not require k8s.io/kubernetes", file.display()))?;
-    Ok(wanted.to_owned())
-}
-
-fn linker_flags(version: &str) -> Result<String> {
+/// The linker's flags by which Kubernetes' programs know their version.
+pub fn linker_flags(version: &str) -> Result<String> {
     let mut numbers = version.trim_start_matches('v').split('.');
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
         bail!("{version} is no version of Kubernetes");
@@ -95,8 +94,7 @@ mod tests {
 
     #[test]
     fn the_module_says_which_kubernetes_is_built() {
-        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(NAME);
-        let version = version(&module).unwrap();
+        let version = required(&kubernetes_module(), KUBERNETES).unwrap();
         assert!(version.starts_with("v1."), "{version}");
         assert!(linker_flags(&version).unwrap().contains(&format!("component-base/version.gitVersion={version} ")));
         assert!(linker_flags("nonsense").is_err());

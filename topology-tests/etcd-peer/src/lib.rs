@@ -6,10 +6,13 @@
 mod cluster;
 mod go;
 mod kube_apiserver;
+mod module;
 mod ports;
 mod programs;
 
 pub use cluster::{Cluster, ClusterTls, Options};
-pub use kube_apiserver::KubeApiserver;
+pub use go::Go;
+pub use kube_apiserver::{KubeApiserver, kubernetes_module, linker_flags};
+pub use module::required;
 pub use ports::free_ports;
-pub use programs::EtcdPeer;
+pub use programs::{EtcdPeer, lock};

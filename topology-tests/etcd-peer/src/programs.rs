@@ -55,7 +55,10 @@ impl EtcdPeer {
 }
 
 /// Several test programs may want to build at once: one does, the others wait.
-pub(crate) fn lock(folder: &Path) -> Result<File> {
+///
+/// # Errors
+/// Where the folder, or the file `lock` in it, cannot be made.
+pub fn lock(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let path = folder.join("lock");
     let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;

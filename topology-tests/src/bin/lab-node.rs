@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{getppid, setsid};
+use topology_tests::kubernetes::machine;
 use topology_tests::names::LabName;
 use topology_tests::teardown;
 
@@ -23,6 +24,15 @@ use topology_tests::teardown;
 enum Verb {
     /// Make a mount namespace with its own bpffs and /run, say so on standard output, and keep it until standard input ends.
     Hold,
+    /// Make the mount namespace of a real Kubernetes node, say so on standard output, and keep it until standard input ends.
+    HoldMachine {
+        /// Where what the node writes is kept.
+        #[arg(long)]
+        disk: PathBuf,
+        /// What the node sees as the root of the unified cgroup hierarchy.
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
+    },
     /// Enter namespaces and a cgroup, then become a program.
     Enter(Enter),
     /// Wait until standard input ends; unless it said `done`, tear the lab down.
@@ -47,6 +57,7 @@ struct Enter {
 fn main() -> ExitCode {
     let result = match Verb::parse() {
         Verb::Hold => hold(),
+        Verb::HoldMachine { disk, cgroup } => hold_machine(&disk, cgroup.as_deref()),
         Verb::Enter(enter) => become_program(&enter).map(|never| match never {}),
         Verb::Guard { lab } => guard(&lab),
     };
@@ -74,6 +85,16 @@ fn hold() -> Result<()> {
     mount(Some(source.as_str()), "/run/netns", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
         .context("bring /run/netns back")?;
     mount(Some("lab"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).context("mount a bpffs")?;
+    stay()
+}
+
+fn hold_machine(disk: &Path, cgroup: Option<&Path>) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("ask to die with the cluster")?;
+    machine::enter(disk, cgroup)?;
+    stay()
+}
+
+fn stay() -> Result<()> {
     let mut out = std::io::stdout();
     out.write_all(b"ready\n").and_then(|()| out.flush()).context("say that the namespace is ready")?;
     std::io::stdin().read_to_end(&mut Vec::new()).context("wait for the lab")?;

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Where the API is and what it takes to be its administrator.
 #[derive(Clone)]
 pub(crate) struct Api {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     tls: TlsConnector,
     token: Arc<str>,
 }

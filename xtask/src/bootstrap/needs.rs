@@ -51,6 +51,13 @@ pub(super) const ALL: &[Need] = &[
         probe: Probe::File(&["/usr/lib/cni/ptp"]),
     },
     program("golang-go", "go", "builds the etcd that the store is tested beside (an old one fetches a newer one)"),
+    program("containerd", "containerd", "runs the pods of the tests' real Kubernetes nodes"),
+    program("runc", "runc", "the same"),
+    Need {
+        package: "busybox-static",
+        why: "the shell in the images of those tests",
+        probe: Probe::File(&["/bin/busybox", "/usr/bin/busybox"]),
+    },
     program("iproute2", "ip", "the lab's namespaces and links"),
     program("iptables", "iptables", "masquerade of the CNI plugins"),
     program("nftables", "nft", "faults and packet counters on the lab's WAN"),

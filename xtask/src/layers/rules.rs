@@ -42,13 +42,14 @@ pub(super) const PACKAGES: &[PackageRule] = &[
     // Of the store only the file of a snapshot, to check and restore it without a server.
     binary("meshctl", &["mesh-types", "mesh-proto", "mesh-runtime", "mesh-store", "certs"]),
     library("etcd-peer", &[]),
+    library("k8s-tools", &["etcd-peer"]),
     binary("topology-tests", &[ANY]),
     // It must build before protoc and the BPF toolchain are there.
     PackageRule {
         name: "xtask",
         is_binary: true,
         may_use: &[],
-        only_crates: Some(&["anyhow", "clap", "serde", "serde_json"]),
+        only_crates: Some(&["anyhow", "clap", "serde", "serde_json", "sha2", "tar"]),
     },
 ];
 

@@ -18,10 +18,13 @@ pub(super) enum Group {
     Verifier,
     /// Whole meshes in the lab, as root; and a kube-apiserver on three replicas, where one was built.
     Scenarios,
+    /// Real Kubernetes clusters, where their programs were built.
+    Kubernetes,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 4] = [Self::Unit, Self::Integration, Self::Verifier, Self::Scenarios];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Unit, Self::Integration, Self::Verifier, Self::Scenarios, Self::Kubernetes];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Group {
             Self::Integration => "integration tests",
             Self::Verifier => "verifier gate",
             Self::Scenarios => "scenarios",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -39,13 +43,14 @@ impl Group {
             Self::Integration => 330,
             Self::Verifier => 30,
             Self::Scenarios => 630,
+            Self::Kubernetes => 300,
         })
     }
 
     /// How long one program may take before it counts as hung.
     pub(super) fn deadline(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Scenarios => 900,
+            Self::Scenarios | Self::Kubernetes => 900,
             // The first run on a machine builds an etcd.
             Self::Integration => 600,
             Self::Unit | Self::Verifier => 300,
@@ -54,12 +59,14 @@ impl Group {
 
     /// One test at a time: the lab's clusters share the machine's cores, and their times are what is tested.
     pub(super) fn is_serial(self) -> bool {
-        matches!(self, Self::Scenarios | Self::Verifier)
+        matches!(self, Self::Scenarios | Self::Verifier | Self::Kubernetes)
     }
 }
 
 /// Tests of `topology-tests` that run whole processes but no lab.
-const WITHOUT_LAB: [&str; 2] = ["bench_store", "differential"];
+const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
+/// Its tests on real Kubernetes clusters.
+const ON_KUBERNETES: &str = "kubernetes";
 
 /// A built test program.
 #[derive(Debug, Clone)]
@@ -89,6 +96,7 @@ impl Executable {
         match (self.is_integration, self.package_name().as_str()) {
             (false, _) => Group::Unit,
             (true, "topology-tests") if WITHOUT_LAB.contains(&self.target.as_str()) => Group::Integration,
+            (true, "topology-tests") if self.target == ON_KUBERNETES => Group::Kubernetes,
             (true, "topology-tests") => Group::Scenarios,
             (true, "agent-ebpf") => Group::Verifier,
             (true, _) => Group::Integration,
@@ -175,6 +183,7 @@ mod tests {
             artifact("agent-ebpf", "speed", "bench", true),
             artifact("topology-tests", "scenarios", "test", true),
             artifact("topology-tests", "differential", "test", true),
+            artifact("topology-tests", "kubernetes", "test", true),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
         let found: Vec<_> = parse(&messages.join("\n")).unwrap().iter().map(|e| (e.label(), e.group())).collect();
@@ -185,6 +194,7 @@ mod tests {
                 ("mesh-types".to_owned(), Group::Unit),
                 ("meshctl-against".to_owned(), Group::Integration),
                 ("topology-tests-differential".to_owned(), Group::Integration),
+                ("topology-tests-kubernetes".to_owned(), Group::Kubernetes),
                 ("topology-tests-scenarios".to_owned(), Group::Scenarios),
             ]
         );

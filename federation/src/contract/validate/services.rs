@@ -43,10 +43,14 @@ const MAX_NAME: usize = 253;
 
 /// The key's end is the two names, and each is one: a slash in either would let two values claim one key.
 fn is_named(rest: &str, namespace: &str, name: &str) -> Result<(), Wrong> {
-    for (field, text) in [("namespace", namespace), ("name", name)] {
-        if text.is_empty() || text.len() > MAX_NAME || text.contains('/') {
-            return Err(Error::field(field, text, "a name of 1 to 253 bytes without a slash").into());
-        }
-    }
+    is_name("namespace", namespace)?;
+    is_name("name", name)?;
     Rules::names(rest, &format!("{namespace}/{name}"))
+}
+
+pub(super) fn is_name(field: &'static str, text: &str) -> Result<(), Wrong> {
+    if text.is_empty() || text.len() > MAX_NAME || text.contains('/') {
+        return Err(Error::field(field, text, "a name of 1 to 253 bytes without a slash").into());
+    }
+    Ok(())
 }

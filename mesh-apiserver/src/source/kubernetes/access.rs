@@ -67,7 +67,9 @@ impl Access {
         // Retries are the follower's.
         config.default_retry = false;
         let asked = Asked { server: self.location.clone(), verb: "get", resource: "credentials".to_owned() };
-        Client::try_from(config).map_err(|error| asked.failed(error))
+        // A credential plugin is run, and waited for, by the thread that makes the client.
+        let made = tokio::task::spawn_blocking(|| Client::try_from(config)).await;
+        made.map_err(|_panicked| asked.unusable())?.map_err(|error| asked.failed(error))
     }
 }
 

@@ -71,6 +71,12 @@ impl Asked {
         }
     }
 
+    /// No client can be made of what a kubeconfig says.
+    pub(super) fn unusable(&self) -> Failure {
+        let reason = "what the kubeconfig says of its user or its server cannot be used".to_owned();
+        Failure::Credentials { server: self.server.clone(), reason }
+    }
+
     pub(super) fn unreadable(&self, source: serde_json::Error) -> Failure {
         let Self { server, verb, resource } = self.clone();
         Failure::Unreadable { verb, resource, server, source }

@@ -14,6 +14,8 @@ use mesh_runtime::{Backoff, ErrorChain, clock};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
 
 use super::failure::{Asked, Failure};
 use super::inventory::Inventory;
@@ -34,11 +36,13 @@ const WATCH_SECONDS: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(90);
 /// How soon after its CRD was installed a resource is found.
 const ABSENT_RETRY: Duration = Duration::from_secs(10);
+/// An API server that has just started may not know its CRDs for a moment: asked again after this, it does.
+const ABSENT_AGAIN: Duration = Duration::from_secs(1);
 /// An API server that is back is noticed within this.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that lasted so long was no failure.
 const LASTING: Duration = Duration::from_secs(5);
-/// After so many failures in a row a first scan is late: about two seconds.
+/// After so many failures in a row a first scan is late: about three seconds, where they come at once.
 const LATE_AFTER: u32 = 4;
 
 pub(super) struct Follower<'a> {
@@ -48,6 +52,10 @@ pub(super) struct Follower<'a> {
     out: &'a mpsc::Sender<Batch>,
     progress: Progress,
     backoff: Backoff,
+    /// Which version of the resource is asked for.
+    turn: usize,
+    /// Answers in a row that the API server does not have the resource.
+    absences: usize,
 }
 
 /// Why the client that was used is not used on.
@@ -70,7 +78,7 @@ impl<'a> Follower<'a> {
         out: &'a mpsc::Sender<Batch>,
     ) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE);
-        Self { resource, access, inventory, out, progress: Progress::new(), backoff }
+        Self { resource, access, inventory, out, progress: Progress::new(), backoff, turn: 0, absences: 0 }
     }
 
     pub(super) async fn run(mut self) -> Result<Infallible, Error> {
@@ -105,12 +113,14 @@ impl<'a> Follower<'a> {
         }
         let asked = self.asking("list");
         let params = ListParams { limit: Some(PAGE), continue_token: next, ..ListParams::default() };
-        let request =
-            Request::new(self.resource.path()).list(&params).map_err(|e| asked.failed(kube::Error::BuildRequest(e)));
-        let text = timeout(ANSWER_WITHIN, client.request_text(request?)).await;
+        let request = Request::new(self.resource.path(self.turn))
+            .list(&params)
+            .map_err(|e| asked.failed(kube::Error::BuildRequest(e)));
+        let text = timeout(ANSWER_WITHIN, quietly(client.request_text(request?))).await;
         let text = text.map_err(|_late| asked.silent(ANSWER_WITHIN))?.map_err(|error| asked.failed(error))?;
         let mut page = wire::page(self.resource.kind, &text).map_err(|error| asked.unreadable(error))?;
         drop(text);
+        self.absences = 0;
         self.note_recovery();
         let is_last = self.progress.read(&page);
         let changes = {
@@ -135,17 +145,17 @@ impl<'a> Follower<'a> {
     async fn watch(&mut self, client: &Client, from: &str) -> Result<(), Stop> {
         let asked = self.asking("watch");
         let params = WatchParams { timeout: Some(WATCH_SECONDS), bookmarks: true, ..WatchParams::default() };
-        let request = Request::new(self.resource.path())
+        let request = Request::new(self.resource.path(self.turn))
             .watch(&params, from)
             .map_err(|e| asked.failed(kube::Error::BuildRequest(e)));
-        let stream = timeout(ANSWER_WITHIN, client.request_stream(request?)).await;
+        let stream = timeout(ANSWER_WITHIN, quietly(client.request_stream(request?))).await;
         let stream = stream.map_err(|_late| asked.silent(ANSWER_WITHIN))?.map_err(|error| asked.failed(error))?;
         self.note_recovery();
         let begun = Instant::now();
         let stream = pin!(stream);
         let mut lines = stream.lines();
         let mut shown = 0_u64;
-        while let Ok(Some(line)) = timeout(SILENCE, lines.next()).await {
+        while let Ok(Some(line)) = timeout(SILENCE, quietly(lines.next())).await {
             let line = line.map_err(|error| asked.failed(kube::Error::ReadEvents(error)))?;
             let event = wire::event(self.resource.kind, &line).map_err(|error| asked.unreadable(error))?;
             shown += 1;
@@ -192,16 +202,7 @@ impl<'a> Follower<'a> {
                 self.backoff.wait().await;
                 return Ok(());
             }
-            Failure::Absent { .. } if !self.resource.comes_with_kubernetes() => {
-                self.progress.start_over();
-                self.inventory.lock().begin_list(kind);
-                self.note_recovery();
-                if let Err(Stop::Closed) = self.end_list().await {
-                    return Err(Error::Closed);
-                }
-                tokio::time::sleep(ABSENT_RETRY).await;
-                return Ok(());
-            }
+            Failure::Absent { .. } if !self.resource.comes_with_kubernetes() => return self.wait_for_crd().await,
             // What was asked can never be answered: begin where something can.
             Failure::Absent { .. } | Failure::Refused { code: 400, .. } => self.progress.start_over(),
             _ => {}
@@ -220,6 +221,27 @@ impl<'a> Follower<'a> {
             let batch = Batch { is_delayed: true, ..Batch::default() };
             return self.out.send(batch).await.map_err(|_closed| Error::Closed);
         }
+        Ok(())
+    }
+
+    /// There are no objects of a resource that the API server does not have, now or any more.
+    async fn wait_for_crd(&mut self) -> Result<(), Error> {
+        self.progress.start_over();
+        self.note_recovery();
+        self.absences += 1;
+        self.turn += 1;
+        if !self.absences.is_multiple_of(self.resource.versions()) {
+            return Ok(());
+        }
+        if self.absences == self.resource.versions() {
+            tokio::time::sleep(ABSENT_AGAIN).await;
+            return Ok(());
+        }
+        self.inventory.lock().begin_list(self.resource.kind);
+        if let Err(Stop::Closed) = self.end_list().await {
+            return Err(Error::Closed);
+        }
+        tokio::time::sleep(ABSENT_RETRY).await;
         Ok(())
     }
 
@@ -247,4 +269,9 @@ impl<'a> Follower<'a> {
     async fn send(&self, batch: Batch) -> Result<(), Stop> {
         self.out.send(batch).await.map_err(|_closed| Stop::Closed)
     }
+}
+
+/// The client logs every failed attempt as an error of its own; what is to be said of them is said once, by the follower.
+async fn quietly<T>(asking: impl Future<Output = T>) -> T {
+    asking.with_subscriber(NoSubscriber::default()).await
 }

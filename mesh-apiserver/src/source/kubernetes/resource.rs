@@ -10,23 +10,36 @@ pub(super) struct Resource {
     pub(super) kind: Kind,
     /// Empty for the core group.
     group: &'static str,
-    version: &'static str,
+    /// Best first; they say the same.
+    versions: &'static [&'static str],
     plural: &'static str,
 }
 
-pub(super) const ALL: [Resource; 5] = [
-    Resource { kind: Kind::Namespace, group: "", version: "v1", plural: "namespaces" },
-    Resource { kind: Kind::Node, group: "", version: "v1", plural: "nodes" },
-    Resource { kind: Kind::Pod, group: "", version: "v1", plural: "pods" },
-    Resource { kind: Kind::Service, group: "", version: "v1", plural: "services" },
-    Resource { kind: Kind::EndpointSlice, group: "discovery.k8s.io", version: "v1", plural: "endpointslices" },
+pub(super) const ALL: [Resource; 6] = [
+    Resource { kind: Kind::Namespace, group: "", versions: &["v1"], plural: "namespaces" },
+    Resource { kind: Kind::Node, group: "", versions: &["v1"], plural: "nodes" },
+    Resource { kind: Kind::Pod, group: "", versions: &["v1"], plural: "pods" },
+    Resource { kind: Kind::Service, group: "", versions: &["v1"], plural: "services" },
+    Resource { kind: Kind::EndpointSlice, group: "discovery.k8s.io", versions: &["v1"], plural: "endpointslices" },
+    Resource {
+        kind: Kind::ServiceExport,
+        group: "multicluster.x-k8s.io",
+        versions: &["v1beta1", "v1alpha1"],
+        plural: "serviceexports",
+    },
 ];
 
 impl Resource {
-    /// Of the objects of all namespaces.
-    pub(super) fn path(&self) -> String {
-        let Self { group, version, plural, .. } = self;
+    /// Of the objects of all namespaces, in one of its versions, counted round and round.
+    pub(super) fn path(&self, turn: usize) -> String {
+        let Self { group, versions, plural, .. } = self;
+        let version = versions[turn % versions.len()];
         if group.is_empty() { format!("/api/{version}/{plural}") } else { format!("/apis/{group}/{version}/{plural}") }
+    }
+
+    /// How many versions of it there may be.
+    pub(super) fn versions(&self) -> usize {
+        self.versions.len()
     }
 
     /// As RBAC and kubectl write it: `pods`, `endpointslices.discovery.k8s.io`.
@@ -37,17 +50,8 @@ impl Resource {
     /// Every API server has it. Another one comes with a CRD, which may be installed later, or never: until then there are
     /// no such objects, and that is no fault.
     pub(super) fn comes_with_kubernetes(&self) -> bool {
-        // Groups of CRDs must have a dot in them; of those, Kubernetes keeps the names under k8s.io to itself, all but
-        // the ones of its projects under x-k8s.io.
-        self.group.is_empty() || (self.group.ends_with(".k8s.io") && !self.group.ends_with(".x-k8s.io"))
-    }
-}
-
-#[cfg(test)]
-impl Resource {
-    /// A resource of a CRD, for tests.
-    pub(super) const fn of_a_crd(kind: Kind) -> Self {
-        Self { kind, group: "multicluster.x-k8s.io", version: "v1beta1", plural: "serviceexports" }
+        // Kubernetes keeps the names under k8s.io to itself. Its projects have x-k8s.io.
+        self.group.is_empty() || self.group.ends_with(".k8s.io")
     }
 }
 
@@ -78,11 +82,14 @@ mod tests {
     #[test]
     fn paths_and_names_are_those_of_the_api_and_of_rbac() {
         let of = |kind| ALL.iter().find(|resource| resource.kind == kind).unwrap();
-        assert_eq!((of(Kind::Pod).path(), of(Kind::Pod).name()), ("/api/v1/pods".into(), "pods".into()));
+        assert_eq!((of(Kind::Pod).path(0), of(Kind::Pod).name()), ("/api/v1/pods".into(), "pods".into()));
         let slices = of(Kind::EndpointSlice);
-        assert_eq!(slices.path(), "/apis/discovery.k8s.io/v1/endpointslices");
+        assert_eq!(slices.path(0), "/apis/discovery.k8s.io/v1/endpointslices");
         assert_eq!(slices.name(), "endpointslices.discovery.k8s.io");
-        assert!(ALL.iter().all(Resource::comes_with_kubernetes));
-        assert!(!Resource::of_a_crd(Kind::Service).comes_with_kubernetes());
+        let exports = of(Kind::ServiceExport);
+        assert_eq!(exports.path(1), "/apis/multicluster.x-k8s.io/v1alpha1/serviceexports");
+        assert_eq!(exports.path(exports.versions()), exports.path(0));
+        let of_crds: Vec<Kind> = ALL.iter().filter(|one| !one.comes_with_kubernetes()).map(|one| one.kind).collect();
+        assert_eq!(of_crds, [Kind::ServiceExport]);
     }
 }

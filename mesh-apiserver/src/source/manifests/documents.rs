@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::objects::{Kind, Object};
+use crate::objects::{Kind, Object, ServiceExport};
 use crate::source::reader;
 
 /// One document of a file, or one item of a `List`.
@@ -91,11 +91,13 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
     if kind.ends_with("List") && value.get("items").is_some_and(Value::is_array) {
         let Value::Object(mut list) = value else { return };
         let Some(Value::Array(items)) = list.remove("items") else { return };
+        let version = list.remove("apiVersion");
         for (index, mut item) in items.into_iter().enumerate() {
-            // Items of a typed list (`PodList`) may leave their kind out.
+            // Items of a typed list (`PodList`) may leave their kind and version out.
             let item_kind = kind.strip_suffix("List").filter(|k| !k.is_empty());
             if let (Some(fields), Some(item_kind)) = (item.as_object_mut(), item_kind) {
                 fields.entry("kind").or_insert_with(|| Value::String(item_kind.to_owned()));
+                fields.entry("apiVersion").or_insert_with(|| version.clone().unwrap_or_default());
             }
             read(&format!("{place}.{}", index + 1), item, out);
         }
@@ -108,6 +110,13 @@ fn read(place: &str, value: Value, out: &mut Vec<Document>) {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
     let object = if known.is_namespaced() { format!("{kind} {namespace}/{name}") } else { format!("{kind} {name}") };
+    if known == Kind::ServiceExport {
+        match ServiceExport::is_version(value.get("apiVersion").and_then(Value::as_str).unwrap_or_default()) {
+            None => return out.push(Document::Ignored),
+            Some(Err(reason)) => return out.push(reject(Some(object), reason)),
+            Some(Ok(())) => {}
+        }
+    }
     match reader::object(known, value) {
         Ok(read) if read.key().name.is_empty() => {
             out.push(reject(Some(kind), "`metadata.name` is missing".to_owned()));
@@ -163,6 +172,34 @@ mod tests {
         assert_eq!(found, ["rejected 1 Service default/a: invalid value: integer `70000`, expected u16"]);
         assert_eq!(keys(&parse("kind: Pod\n", false)), ["rejected 1 Pod default/: missing field `metadata`"],);
         assert_eq!(keys(&parse("just: text\n", false)), ["rejected 1 ?: not a Kubernetes object: `kind` is missing"]);
+    }
+
+    #[test]
+    fn a_service_export_is_read_in_both_versions_and_of_its_own_group_alone() {
+        let export = |version: &str, more: &str| {
+            keys(&parse(
+                &format!("{version}\nkind: ServiceExport\nmetadata: {{name: cart, namespace: shop}}\n{more}"),
+                false,
+            ))
+        };
+        for version in ["apiVersion: multicluster.x-k8s.io/v1beta1", "apiVersion: multicluster.x-k8s.io/v1alpha1"] {
+            assert_eq!(export(version, "spec: {exportedLabels: {tier: back}}\n"), ["ServiceExport shop/cart"]);
+            assert_eq!(export(version, "spec:\nstatus: {conditions: []}\n"), ["ServiceExport shop/cart"]);
+        }
+        assert_eq!(export("apiVersion: net.gke.io/v1", ""), ["ignored"]);
+        let wanted = "write multicluster.x-k8s.io/v1beta1 or multicluster.x-k8s.io/v1alpha1";
+        let rejected = |reason: &str| vec![format!("rejected 1 ServiceExport shop/cart: {reason}: {wanted}")];
+        let later = export("apiVersion: multicluster.x-k8s.io/v2", "");
+        assert_eq!(later, rejected("apiVersion \"multicluster.x-k8s.io/v2\" is not known"));
+        assert_eq!(export("", ""), rejected("`apiVersion` is missing"));
+        let odd = export("apiVersion: multicluster.x-k8s.io/v1beta1", "spec: {exportedLabels: {tier: [back]}}\n");
+        assert!(odd[0].starts_with("rejected 1 ServiceExport shop/cart: invalid type: sequence"), "{odd:?}");
+        let list = r#"{"apiVersion":"multicluster.x-k8s.io/v1beta1","kind":"ServiceExportList","items":[{"metadata":{"name":"a",
+            "namespace":"shop","creationTimestamp":"2026-03-04T05:06:07Z"},"spec":{"exportedAnnotations":{"team":"a"}}}]}"#;
+        let [Document::Object(object)] = &parse(list, true)[..] else { panic!("one object") };
+        let Object::ServiceExport(export) = &**object else { panic!("{object:?}") };
+        assert_eq!(export.creation_timestamp.as_deref(), Some("2026-03-04T05:06:07Z"));
+        assert_eq!((export.exported_annotations["team"].as_str(), export.exported_labels.len()), ("a", 0));
     }
 
     #[test]

@@ -40,6 +40,70 @@ fn a_services_own_setting_decides_over_the_meshs_and_says_so() {
     }
 }
 
+/// `here`'s Service with these settings, `there` in this state: usage, since in seconds, why.
+fn silent(stale: &str, withdraw: &str, state: State, loss: Option<Loss>, stale_seconds: u64) -> (Usage, u64, String) {
+    let (mut here, _, mut view) = two_clusters();
+    let annotations = json!({
+        "service.cilium.io/global": "true", "mesh.isthmus.io/stale-after": stale, "mesh.isthmus.io/withdraw-after": withdraw,
+    });
+    here.apply(crate::examples::service("10.101.0.1", &annotations));
+    apply(&mut view, &here.commit());
+    assert!(here.index.errors().is_empty(), "{:?}", here.index.errors());
+    let health = Health {
+        state,
+        since_unix_nanos: 50_000_000_000,
+        reason: "told".to_owned(),
+        loss,
+        last_heartbeat_unix_nanos: 1_000_000_000,
+        outlived_seconds: 0,
+        stale_seconds,
+    };
+    apply(&mut view, &[("isthmus/v1/health/there".into(), Some(health.encode().into()))]);
+    let standing = view.standings(&ServiceName::new("shop", "cart")).remove(0);
+    (standing.usage, standing.since_unix_nanos / 1_000_000_000, standing.reason)
+}
+
+#[test]
+fn a_service_says_itself_for_how_long_a_silent_cluster_is_shown_as_live() {
+    use Loss::{Control, Paths};
+    use Usage::{Live, Stale, Withdrawn};
+    // (stale-after, withdraw-after, state, loss, outlived) -> usage, since, why
+    let table = [
+        ("20s", "", State::Live, None, 0, Live, 50, ""),
+        ("20s", "", State::Live, None, 20, Stale, 21, "no heartbeat for 20 s, its own stale-after"),
+        ("20s", "", State::Stale, None, 20, Stale, 50, "told"),
+        ("1m", "", State::Stale, None, 20, Live, 0, ""),
+        ("1m", "", State::Withdrawn, Some(Control), 20, Withdrawn, 50, "told"),
+        ("1m", "2m", State::Withdrawn, Some(Control), 20, Live, 0, ""),
+        ("1m", "2m", State::Withdrawn, Some(Control), 60, Stale, 50, "its withdraw-after is 120s: told"),
+        ("never", "never", State::Withdrawn, Some(Control), 60, Live, 0, ""),
+        ("never", "never", State::Withdrawn, Some(Paths), 60, Stale, 50, "its withdraw-after is never: told"),
+        ("never", "", State::Live, None, 60, Live, 50, ""),
+        ("", "", State::Live, None, 60, Live, 50, ""),
+        ("1m", "", State::Syncing, None, 0, Stale, 50, "told"),
+    ];
+    for (stale, withdraw, state, loss, outlived, usage, since, why) in table {
+        let found = silent(stale, withdraw, state, loss, outlived);
+        assert_eq!(found, (usage, since, why.to_owned()), "{stale} {withdraw} {state} {loss:?} {outlived}");
+    }
+}
+
+#[test]
+fn periods_of_both_kinds_are_known_as_long_as_a_service_asks_for_them() {
+    let (mut here, _, mut view) = two_clusters();
+    let mut set = |view: &mut View, more: serde_json::Value| {
+        here.apply(crate::examples::service("10.101.0.1", &more));
+        apply(view, &here.commit());
+    };
+    let seconds = |periods: Periods| periods.into_iter().map(|period| period.as_secs()).collect::<Vec<_>>();
+    set(&mut view, json!({"mesh.isthmus.io/stale-after": "20s", "mesh.isthmus.io/withdraw-after": "1m"}));
+    assert_eq!((seconds(view.stale_periods()), seconds(view.periods())), (vec![20], vec![60]));
+    set(&mut view, json!({"mesh.isthmus.io/stale-after": "30s", "mesh.isthmus.io/withdraw-after": "1m"}));
+    assert_eq!((seconds(view.stale_periods()), seconds(view.periods())), (vec![30], vec![60]));
+    set(&mut view, json!({"mesh.isthmus.io/stale-after": "never"}));
+    assert!(view.stale_periods().is_empty() && view.periods().is_empty());
+}
+
 #[test]
 fn a_setting_that_changes_under_a_verdict_shows_and_hides_the_backends_of_its_service_alone() {
     let (mut here, _, mut view) = two_clusters();

@@ -70,7 +70,7 @@ async fn a_foreign_change_of_the_cluster_config_is_told_and_taken_back_at_once()
     let own = cilium.until("configuration", |step| step.is("config")).await.value;
     cilium.synced().await;
 
-    let more = own.replace("255", r#"255,"serviceExportsEnabled":false"#);
+    let more = own.replace(r#""serviceExportsEnabled":true"#, r#""serviceExportsEnabled":false"#);
     let mut admin = east.etcd(&east.admin_leaf()).await;
     for foreign in [Some(more.clone()), None] {
         let (is_put, own) = (foreign.is_some(), own.clone());

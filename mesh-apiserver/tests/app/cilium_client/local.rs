@@ -44,7 +44,8 @@ async fn below(server: &Server, prefix: &str) -> BTreeSet<(String, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clusters_own_cilium_follows_every_peer_by_the_mirror_and_hears_of_its_end_by_the_configuration_first() {
     let Some(program) = program() else { return };
-    let (east, west) = (Server::start("east", 7).await, Server::start("west", 2).await);
+    let grace = vec!["--disconnect-grace=100ms".to_owned()];
+    let (east, west) = (Server::start_with("east", 7, grace).await, Server::start("west", 2).await);
     west.write("node.yaml", &node("w1", "192.0.2.1", "10.2.0.0/24"));
     west.write("pods.yaml", &(pod("cart", "10.2.0.2", "w1") + &pod("pay", "10.2.0.3", "w1")));
     west.write("service.yaml", &global_service("10.102.0.1", "10.2.0.2", GLOBAL));

@@ -15,6 +15,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use crate::harness::until;
+
 pub(super) struct Api {
     port: u16,
     tls: TlsConnector,
@@ -34,6 +36,15 @@ impl Api {
     /// Makes an object in its collection.
     pub(super) async fn create(&self, collection: &str, object: &Value) -> Value {
         self.must(Method::POST, collection, "application/json", Some(object)).await
+    }
+
+    /// The same, of a collection that begins to exist: the API server takes a moment from a CRD to its paths.
+    pub(super) async fn create_when_possible(&self, collection: &str, object: &Value) {
+        until("a collection that can be written to", || async {
+            let made = self.call(Method::POST, collection, "application/json", Some(object)).await;
+            matches!(made, Ok((201, _))).then_some(())
+        })
+        .await;
     }
 
     /// Merges into an object, or into its status.

@@ -47,7 +47,7 @@ async fn a_right_that_is_missing_is_named_and_nothing_is_exported_or_withdrawn_f
     server.ready().await;
     let trouble = until("all missing rights", || async {
         let trouble = source(&server).await.trouble;
-        (trouble.matches("may not list ").count() == 5).then_some(trouble)
+        (trouble.matches("may not list ").count() == 6).then_some(trouble)
     })
     .await;
     assert!(trouble.contains("may not list namespaces: ") && trouble.contains("may not list nodes: "), "{trouble}");

@@ -33,6 +33,8 @@ struct Row {
     spillover_percent: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     withdraw_after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_after: Option<String>,
     /// Who may have it, of the own cluster's Service; not there: every joined cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     export_to: Option<Vec<String>>,
@@ -139,13 +141,19 @@ fn row(context: &str, row: v1::ServiceRow) -> Result<Row, Error> {
         export_to: row.export_to.map(|clusters| clusters.names),
         import_from: row.import_from.map(|clusters| clusters.names),
         error: row.error,
-        withdraw_after: match (service.never_withdrawn, service.withdraw_after_seconds) {
-            (true, _) => Some("never".to_owned()),
-            (false, 0) => None,
-            (false, seconds) => Some(format!("{seconds}s")),
-        },
+        withdraw_after: period(service.never_withdrawn, service.withdraw_after_seconds),
+        stale_after: period(service.never_stale, service.stale_after_seconds),
         remote: row.standings.into_iter().map(Remote::from).collect(),
     })
+}
+
+/// `None`: as the mesh says.
+fn period(never: bool, seconds: u32) -> Option<String> {
+    match (never, seconds) {
+        (true, _) => Some("never".to_owned()),
+        (false, 0) => None,
+        (false, seconds) => Some(format!("{seconds}s")),
+    }
 }
 
 impl From<v1::ServiceStanding> for Remote {
@@ -214,6 +222,9 @@ fn preference(row: &Row) -> String {
     }
     if let Some(period) = &row.withdraw_after {
         words.push(format!("withdraw-after {period}"));
+    }
+    if let Some(period) = &row.stale_after {
+        words.push(format!("stale-after {period}"));
     }
     words.join("; ")
 }
@@ -351,9 +362,10 @@ mod tests {
             standing("cluster-b", "live", 1, ""),
             standing("cluster-c", "withdrawn", 88, "no path to it; no control"),
         ];
-        message.service.as_mut().unwrap().withdraw_after_seconds = 60;
+        let service = message.service.as_mut().unwrap();
+        (service.withdraw_after_seconds, service.stale_after_seconds) = (60, 20);
         let row = row("a", message).unwrap();
-        assert_eq!(preference(&row), "local; withdraw-after 60s");
+        assert_eq!(preference(&row), "local; withdraw-after 60s; stale-after 20s");
         let now = Timestamp::from_second(100).unwrap();
         let text = table(&[row], now).render(false);
         assert!(text.contains("cluster-b live, cluster-c withdrawn for 12s: no path to it\n"), "{text}");
