@@ -72,9 +72,10 @@ impl Health {
         }
     }
 
-    /// What decides something: a newer reason alone is not worth a write.
-    fn decides(&self) -> (State, Option<Loss>, u64, u64) {
-        (self.state, self.loss, self.outlived_seconds, self.stale_seconds)
+    /// What decides something: a newer reason alone is not worth a write. The time stands for the state's beginning: a cluster
+    /// that was parted and is back has no record, whatever was written of it before.
+    fn decides(&self) -> (State, u64, Option<Loss>, u64, u64) {
+        (self.state, self.since_unix_nanos, self.loss, self.outlived_seconds, self.stale_seconds)
     }
 }
 

@@ -121,7 +121,7 @@ impl View {
             match fact {
                 None => {}
                 Some(Fact::Object(key, object)) => self.set(key, object.map(|o| *o), &mut touched),
-                Some(Fact::Configured { cluster, is_there }) => self.configured(cluster, is_there, &mut touched),
+                Some(Fact::Configured { cluster, is_there }) => self.configured(&cluster, is_there, &mut touched),
                 Some(Fact::RemoteService { cluster, name, value }) => {
                     let (service, backends) = value.unzip();
                     let backends = backends.map(by_address);

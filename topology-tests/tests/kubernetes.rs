@@ -23,7 +23,7 @@ use topology_tests::provider::{
 };
 
 /// How long a pod may take from its object to its readiness, images being there.
-const POD_READY: Duration = Duration::from_secs(60);
+const POD_READY: Duration = Duration::from_mins(1);
 /// How long what was started a moment ago may take to answer through a Service.
 const ANSWERED: Duration = Duration::from_secs(30);
 const SPREAD: &str = "default";
@@ -31,7 +31,7 @@ const SPREAD: &str = "default";
 /// A server on every node, a Service over them, and one pod to ask from.
 fn web(cluster: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{ name: web, namespace: default }}
@@ -65,7 +65,7 @@ metadata: {{ name: web, namespace: default }}
 spec:
   selector: {{ app: web }}
   ports: [{{ name: http, port: 80, targetPort: http }}]
-"#
+"
     )
 }
 
@@ -79,10 +79,15 @@ fn ready_pods(clusters: &dyn Clusters, cluster: &str, count: usize) -> Vec<PodSt
     .unwrap()
 }
 
+/// A GET that gives up. Debian 12's busybox crashes in a `wget` that is told a time itself (`-T`).
+fn get(url: &str) -> [&str; 7] {
+    ["timeout", "3", "wget", "-q", "-O", "-", url]
+}
+
 /// A GET from within a pod until it is answered, and what the answer says of who gave it.
 fn ask(clusters: &dyn Clusters, cluster: &str, pod: &PodState, url: &str) -> serde_json::Value {
     wait_for(&format!("an answer of {url} in {}", pod.name), ANSWERED, || {
-        let said = clusters.exec(cluster, &pod.namespace, &pod.name, &["wget", "-q", "-T", "2", "-O", "-", url])?;
+        let said = clusters.exec(cluster, &pod.namespace, &pod.name, &get(url))?;
         Ok(Some(serde_json::from_str(&said)?))
     })
     .unwrap()
@@ -206,7 +211,7 @@ fn parts_that_were_killed_come_back_and_pods_live_through_it() {
         let pod = again.into_iter().find(|pod| pod.node == node && pod.is_ready && pod.ip != pods[0].ip);
         let Some(pod) = pod else { anyhow::bail!("not yet") };
         let url = format!("http://{}:8080/", pod.ip.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()));
-        clusters.exec(cluster, SPREAD, &pods[1].name, &["wget", "-q", "-T", "2", "-O", "-", &url]).map(|_| Some(()))
+        clusters.exec(cluster, SPREAD, &pods[1].name, &get(&url)).map(|_| Some(()))
     });
     back.unwrap();
     println!("the node and its pod are back after {:.1} s", start.elapsed().as_secs_f64());
@@ -272,8 +277,8 @@ impl Machine {
             files.insert(place.to_owned());
             files.extend(entries.flatten().map(|entry| entry.path().display().to_string()));
         }
-        // Labs of others come and go meanwhile.
-        files.retain(|path| !path.starts_with("/run/netns/isthmus-"));
+        // Labs of others come and go meanwhile; the folder itself is made by the first that names a namespace.
+        files.retain(|path| path != "/run/netns" && !path.starts_with("/run/netns/isthmus-"));
         Self { files }
     }
 }

@@ -579,7 +579,7 @@ async fn a_configuration_that_is_right_again_counts_whatever_history_tells_of_it
         eventually(refused, || async {
             let peer = &mesh.handle().peers()[0];
             let is_refused =
-                peer.config_rejection.as_ref().is_some_and(|rejection| rejection.to_string().contains("9"));
+                peer.config_rejection.as_ref().is_some_and(|rejection| rejection.to_string().contains('9'));
             is_refused != refused.is_empty() && (is_refused || peer.signs.phase == Phase::Following)
         })
         .await;
@@ -588,5 +588,27 @@ async fn a_configuration_that_is_right_again_counts_whatever_history_tells_of_it
     let after = mesh.mirrored().await;
     assert!(before.iter().all(|(key, value)| after.get(key) == Some(value)));
     assert_eq!(mesh.handle().status().await[0].relists, 0, "only the configuration was read again");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_was_bad_again_and_again_counts_once_it_is_right() {
+    let mesh = Mesh::start().await;
+    let b = declaration("cluster-b", 2);
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    let key = keys::cluster_config(&b.name);
+    let own = ClusterConfig::own(b.id, b.layout).encode();
+    for n in 0..20 {
+        export(&*mesh.b.store, vec![put(key.clone(), b"{\"id\":".to_vec()), ip(4 + n)]).await;
+        export(&*mesh.b.store, vec![put(key.clone(), own.clone())]).await;
+    }
+    eventually("it is followed again", || async {
+        let peer = &mesh.handle().peers()[0];
+        peer.config_rejection.is_none() && peer.signs.phase == Phase::Following
+    })
+    .await;
+    mesh.await_key("cilium/cache/ip/v1/cluster-b/10.2.1.23", true).await;
     mesh.stop().await;
 }

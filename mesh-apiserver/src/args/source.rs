@@ -20,7 +20,7 @@ pub(super) struct SourceArgs {
     manifests_dir: PathBuf,
     /// With --source kubernetes: the file that says where the API server is and who asks. Default: what a pod is given
     #[arg(long, env = "ISTHMUS_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    kubeconfig: Option<String>,
     /// With --kubeconfig: the context to use. Default: its current one
     #[arg(long, env = "ISTHMUS_KUBE_CONTEXT", value_name = "NAME")]
     kube_context: Option<String>,
@@ -41,7 +41,7 @@ impl SourceArgs {
 
     fn check_in(self, mistakes: &mut Mistakes, is_in_a_pod: bool) -> Option<SourceChoice> {
         // An empty variable of the environment is none.
-        let kubeconfig = self.kubeconfig.filter(|path| !path.as_os_str().is_empty());
+        let kubeconfig = self.kubeconfig.filter(|path| !path.is_empty()).map(PathBuf::from);
         let context = self.kube_context.filter(|name| !name.is_empty());
         match self.source.as_str() {
             "manifests" => {

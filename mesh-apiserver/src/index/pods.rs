@@ -23,8 +23,8 @@ pub(super) struct Pods {
     /// Addresses with more than one claimant.
     contested: BTreeSet<IpAddr>,
     by_node: BTreeMap<String, BTreeSet<ObjectKey>>,
-    /// The prefixes that other clusters were told pods have addresses in.
-    declared: Vec<IpNet>,
+    /// The prefixes that other clusters were told pods have addresses in; `None` while they were told nothing.
+    declared: Option<Vec<IpNet>>,
     /// Claimed IPv4 addresses that lie in none of them.
     undeclared: BTreeSet<IpAddr>,
 }
@@ -102,8 +102,8 @@ impl Pods {
 
     /// Other clusters are told that pods have addresses in these prefixes.
     pub(super) fn declare(&mut self, prefixes: &[IpNet]) {
-        if self.declared != prefixes {
-            prefixes.clone_into(&mut self.declared);
+        if self.declared.as_deref() != Some(prefixes) {
+            self.declared = Some(prefixes.to_vec());
             self.undeclared = self.claims.keys().copied().filter(|ip| !self.is_declared(*ip)).collect();
         }
     }
@@ -121,7 +121,8 @@ impl Pods {
 
     fn is_declared(&self, ip: IpAddr) -> bool {
         // Of IPv6 nothing is exported.
-        ip.is_ipv6() || self.declared.iter().any(|prefix| prefix.contains(&ip))
+        let lies_in = |prefixes: &Vec<IpNet>| prefixes.iter().any(|prefix| prefix.contains(&ip));
+        ip.is_ipv6() || self.declared.as_ref().is_none_or(lies_in)
     }
 
     fn unclaim(&mut self, ip: IpAddr, key: &ObjectKey) {

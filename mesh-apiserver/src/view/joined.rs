@@ -47,17 +47,17 @@ impl View {
     /// Takes in whether a peer's configuration is mirrored.
     pub(super) fn configured(
         &mut self,
-        cluster: ClusterName,
+        cluster: &ClusterName,
         is_there: bool,
         touched: &mut BTreeMap<Key, Option<Object>>,
     ) {
         if is_there {
             self.joined.configured.insert(cluster.clone());
         } else {
-            self.joined.configured.remove(&cluster);
+            self.joined.configured.remove(cluster);
         }
         let is_joined = self.facts.contains_key(&Key::Cluster(cluster.clone()));
-        self.show(&cluster, is_there && is_joined, touched);
+        self.show(cluster, is_there && is_joined, touched);
     }
 
     /// Before a cluster object comes or goes.

@@ -3,7 +3,7 @@
 use certs::{Leaf, RootCa, Validity};
 use etcd_client::GetOptions;
 
-use crate::harness::{GLOBAL, Server, global_service, node, pod, until};
+use crate::harness::{GLOBAL, SERVICE_EXPORT, Server, global_service, node, pod, until};
 
 async fn keys(client: &mut etcd_client::Client, prefix: &str) -> Vec<String> {
     let found = client.get(prefix, Some(GetOptions::new().with_prefix())).await.unwrap();
@@ -16,6 +16,7 @@ async fn the_export_is_ciliums_layout() {
     server.write("node.yaml", &node("n1", "192.0.7.1", "10.7.0.0/24"));
     server.write("pod.yaml", &pod("cart", "10.7.0.2", "n1"));
     server.write("service.yaml", &global_service("10.107.0.1", "10.7.0.2", GLOBAL));
+    server.write("export.yaml", SERVICE_EXPORT);
     server.ready().await;
     let mut admin = server.etcd(&server.admin_leaf()).await;
     let number = (7 << 16) + 256;
@@ -24,6 +25,7 @@ async fn the_export_is_ciliums_layout() {
         format!("cilium/state/identities/v1/id/{number}"),
         "cilium/state/ip/v1/default/10.7.0.2".to_owned(),
         "cilium/state/nodes/v1/east/n1".to_owned(),
+        "cilium/state/serviceexports/v1/east/shop/cart".to_owned(),
         "cilium/state/services/v1/east/shop/cart".to_owned(),
     ];
     want.sort();
@@ -35,11 +37,11 @@ async fn the_export_is_ciliums_layout() {
     .await;
     assert_eq!(
         keys(&mut admin, "cilium/synced/").await,
-        ["endpointslices", "identities", "ip", "nodes", "services"]
+        ["endpointslices", "identities", "ip", "nodes", "serviceexports", "services"]
             .map(|r| format!("cilium/synced/east/cilium/state/{r}/v1"))
     );
     let config = admin.get("cilium/cluster-config/east", None).await.unwrap();
-    let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"endpointSlicesExportMode":"services-and-endpointslices"}}"#;
+    let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"serviceExportsEnabled":true,"endpointSlicesExportMode":"services-and-endpointslices"}}"#;
     assert_eq!(config.kvs()[0].value_str().unwrap(), text);
     let ip = admin.get("cilium/state/ip/v1/default/10.7.0.2", None).await.unwrap();
     let value: serde_json::Value = serde_json::from_slice(ip.kvs()[0].value()).unwrap();

@@ -265,6 +265,11 @@ pub(crate) fn global_service(cluster_ip: &str, backend: &str, annotations: &str)
     )
 }
 
+/// Offers Service `shop/cart` to the cluster set.
+pub(crate) const SERVICE_EXPORT: &str = "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n\
+     metadata: {name: cart, namespace: shop, creationTimestamp: \"2026-03-04T05:06:07Z\"}\n\
+     spec: {exportedLabels: {tier: back}}\n---\n";
+
 pub(crate) const GLOBAL: &str = "service.cilium.io/global: \"true\"";
 
 /// What an agent holds after it applied the messages of its stream.

@@ -192,7 +192,7 @@ async fn everything_hostile_is_left_out_and_named(replicas: &[&Server]) {
 async fn of_every_kind_what_a_peer_may_not_say_is_left_out_alone_and_named() {
     let east = Server::start("east", 1).await;
     east.ready().await;
-    everything_hostile_is_left_out_and_named(&[&east]).await;
+    Box::pin(everything_hostile_is_left_out_and_named(&[&east])).await;
     east.app.stop().await;
 }
 
@@ -202,7 +202,7 @@ async fn three_replicas_leave_out_the_same() {
     for replica in &replicas {
         replica.ready().await;
     }
-    everything_hostile_is_left_out_and_named(&replicas.each_ref()).await;
+    Box::pin(everything_hostile_is_left_out_and_named(&replicas.each_ref())).await;
     for replica in replicas {
         replica.app.stop().await;
     }

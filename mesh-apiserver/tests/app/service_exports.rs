@@ -3,11 +3,8 @@
 use etcd_client::GetOptions;
 use federation::contract::{ClusterConfig, ServiceExportValue};
 
-use crate::harness::{Server, global_service, node, until};
+use crate::harness::{SERVICE_EXPORT as EXPORT, Server, global_service, node, until};
 
-const EXPORT: &str = "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n\
-                      metadata: {name: cart, namespace: shop, creationTimestamp: \"2026-03-04T05:06:07Z\"}\n\
-                      spec: {exportedLabels: {tier: back}}\n";
 const STATE: &str = "cilium/state/serviceexports/v1/east/shop/cart";
 const CACHE: &str = "cilium/cache/serviceexports/v1/east/shop/cart";
 

@@ -44,11 +44,12 @@ impl Cache {
 
     pub(crate) fn folder(&self, program: &Program) -> Result<PathBuf> {
         let version = program.version()?;
-        let mut name = format!("{}-{version}", program.product);
-        if program.is_own {
-            name.push_str(&format!("-{:08x}", checksum(&program.source.folder())?));
-        }
-        Ok(self.root.join(name))
+        let name = format!("{}-{version}", program.product);
+        Ok(self.root.join(if program.is_own {
+            format!("{name}-{:08x}", checksum(&program.source.folder())?)
+        } else {
+            name
+        }))
     }
 }
 

@@ -64,15 +64,4 @@ impl Tools {
             None => bail!("{name} is none of the programs that are built here"),
         }
     }
-
-    /// The version of what a program comes from: `v1.37.2`.
-    ///
-    /// # Errors
-    /// Where no program has this name.
-    pub fn version(&self, name: &str) -> Result<String> {
-        match PROGRAMS.iter().find(|program| program.name == name) {
-            Some(program) => program.version(),
-            None => bail!("{name} is none of the programs that are built here"),
-        }
-    }
 }

@@ -21,7 +21,7 @@ use crate::lab::owner;
 use crate::names::LabName;
 use crate::provider::{ClusterOptions, Plan};
 
-const READY: Duration = Duration::from_secs(300);
+const READY: Duration = Duration::from_mins(5);
 const LISTING: &str = "clusters.json";
 
 #[derive(Debug, Subcommand)]
@@ -105,10 +105,8 @@ fn bring_up(up: &Up) -> Result<ExitCode> {
     })?;
     let Some(listing) = listing else { bail!("{}", std::fs::read_to_string(&log).unwrap_or_default().trim()) };
     eprintln!("{name} is up after {:.1} s; its logs: {}", start.elapsed().as_secs_f32(), listing.logs.display());
-    let mut text = String::new();
-    for (cluster, kubeconfig) in &listing.kubeconfigs {
-        text += &format!("{cluster}\t{}\n", kubeconfig.display());
-    }
+    let line = |(cluster, path): (&String, &PathBuf)| format!("{cluster}\t{}\n", path.display());
+    let text: String = listing.kubeconfigs.iter().map(line).collect();
     std::io::stdout().write_all(text.as_bytes()).context("print the kubeconfigs")?;
     if let Some(first) = listing.kubeconfigs.values().next() {
         eprintln!("try: {} --kubeconfig {} get pods -A", listing.kubectl.display(), first.display());

@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::provider::ClusterOptions;
 use crate::topology::ClusterPlan;
 
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 
 pub struct Cluster {
     pub plan: ClusterPlan,

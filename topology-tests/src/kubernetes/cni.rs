@@ -18,7 +18,7 @@ use crate::topology::MTU;
 pub const FOLDER: &str = "/etc/cni/net.d";
 const FILE: &str = "10-isthmus-test.conflist";
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
-const FLANNEL_READY: Duration = Duration::from_secs(60);
+const FLANNEL_READY: Duration = Duration::from_mins(1);
 
 /// What attaches the pods of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, clap::ValueEnum)]
@@ -69,7 +69,7 @@ impl Network {
     /// is written of what the daemon says.
     pub fn start(&self, place: &Place, flannel: &Flannel, logs: &Path) -> Result<Option<Component>> {
         if self.cni != Cni::Flannel {
-            self.write(place, &self.plugins(self.node, MTU, self.masquerade))?;
+            write(place, &self.plugins(self.node, MTU, self.masquerade))?;
             return Ok(None);
         }
         let daemon = flannel.start(place, self, logs)?;
@@ -80,18 +80,18 @@ impl Network {
         let gateway: Ipv4Net = subnet.parse().with_context(|| format!("{subnet} is no subnet"))?;
         let mtu = mtu.parse().with_context(|| format!("{mtu} is no MTU"))?;
         // flanneld masquerades itself, between clusters of nodes only; the plugin would between nodes, too.
-        self.write(place, &self.plugins(gateway.trunc(), mtu, false))?;
+        write(place, &self.plugins(gateway.trunc(), mtu, false))?;
         Ok(Some(daemon))
     }
+}
 
-    fn write(&self, place: &Place, config: &Value) -> Result<()> {
-        let folder = place.seen_from_outside(Path::new(FOLDER));
-        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        // The runtime reads whatever has the right ending as soon as it is there: whole, or not at all.
-        let (half, file) = (folder.join("half"), folder.join(FILE));
-        std::fs::write(&half, config.to_string()).with_context(|| format!("write {}", half.display()))?;
-        std::fs::rename(&half, &file).with_context(|| format!("publish {}", file.display()))
-    }
+fn write(place: &Place, config: &Value) -> Result<()> {
+    let folder = place.seen_from_outside(Path::new(FOLDER));
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    // The runtime reads whatever has the right ending as soon as it is there: whole, or not at all.
+    let (half, file) = (folder.join("half"), folder.join(FILE));
+    std::fs::write(&half, config.to_string()).with_context(|| format!("write {}", half.display()))?;
+    std::fs::rename(&half, &file).with_context(|| format!("publish {}", file.display()))
 }
 
 /// What flanneld needs on a node.

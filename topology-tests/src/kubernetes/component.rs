@@ -27,10 +27,6 @@ impl Component {
         Ok(component)
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// While it runs.
     pub fn pid(&self) -> Option<u32> {
         self.running.lock().as_ref().filter(|process| process.is_alive()).map(Proc::pid)
@@ -59,10 +55,5 @@ impl Component {
         let running = self.running.lock();
         let process = running.as_ref().with_context(|| format!("{} does not run", self.name))?;
         process.wait_ready(what, within, fact)
-    }
-
-    /// The last lines of its log.
-    pub fn log_tail(&self, lines: usize) -> String {
-        self.running.lock().as_ref().map(|process| process.log_tail(lines)).unwrap_or_default()
     }
 }

@@ -23,8 +23,10 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Of linked programs, in an image.
 const LIBRARIES: &str = "/lib/isthmus";
 /// What a person or a test types in a pod.
-const APPLETS: [&str; 14] =
-    ["cat", "env", "grep", "hostname", "ip", "ls", "nc", "nslookup", "ping", "ps", "sh", "sleep", "tail", "wget"];
+const APPLETS: [&str; 15] = [
+    "cat", "env", "grep", "hostname", "ip", "ls", "nc", "nslookup", "ping", "ps", "sh", "sleep", "tail", "timeout",
+    "wget",
+];
 
 /// An image that is being put together.
 pub struct Image {
@@ -71,8 +73,6 @@ impl Image {
     /// A link to busybox for each of its programs that this image is to have.
     fn applets(&mut self) -> Result<()> {
         self.program(BUSYBOX, &busybox())?;
-        // Without it the C library in a static busybox crashes where it looks up a name.
-        append(&mut self.layer, "etc/nsswitch.conf", b"hosts: files dns\n")?;
         for applet in APPLETS {
             let mut header = header(0, tar::EntryType::Symlink);
             self.layer.append_link(&mut header, format!("bin/{applet}"), BUSYBOX).context("add a link")?;

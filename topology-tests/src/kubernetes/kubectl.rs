@@ -15,21 +15,17 @@ use crate::proc;
 pub struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
-    context: Option<String>,
 }
 
 impl Kubectl {
     pub fn new(program: &Path, kubeconfig: &Path) -> Self {
-        Self { program: program.to_owned(), kubeconfig: kubeconfig.to_owned(), context: None }
+        Self { program: program.to_owned(), kubeconfig: kubeconfig.to_owned() }
     }
 
     /// A command that is to be given its arguments. It knows nothing of the user's own environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("HOME", "/nonexistent").arg("--kubeconfig").arg(&self.kubeconfig);
-        if let Some(context) = &self.context {
-            command.args(["--context", context]);
-        }
         command
     }
 

@@ -11,7 +11,7 @@ use super::component::Component;
 use super::containerd::ENDPOINT;
 use crate::place::Place;
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 const HEALTH_PORT: u16 = 10248;
 
 /// What a kubelet is told.

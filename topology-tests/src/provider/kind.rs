@@ -87,12 +87,6 @@ impl KindClusters {
         Ok(Kubectl::new(&self.tools.program("kubectl")?, &self.kubeconfig(cluster)?))
     }
 
-    fn docker(&self, args: &[&str]) -> Result<String> {
-        let mut command = Command::new("docker");
-        command.args(args);
-        proc::output(&format!("docker {}", args.join(" ")), command)
-    }
-
     /// `systemctl VERB UNIT` on a node, or Docker's `kill` and `start` of the node as a whole.
     fn change(&self, cluster: &str, part: Part<'_>, is_kill: bool) -> Result<()> {
         let node = |name: &str| self.node(cluster, name);
@@ -100,10 +94,10 @@ impl KindClusters {
             let (node, unit) = (node(name)?, format!("{unit}.service"));
             let kill = ["exec", &node, "systemctl", "kill", "--signal=KILL", &unit];
             let start = ["exec", &node, "systemctl", "restart", &unit];
-            self.docker(if is_kill { &kill } else { &start })
+            docker(if is_kill { &kill } else { &start })
         };
         match part {
-            Part::Node(name) => self.docker(&[if is_kill { "kill" } else { "start" }, &node(name)?]),
+            Part::Node(name) => docker(&[if is_kill { "kill" } else { "start" }, &node(name)?]),
             Part::Containerd(name) => unit(name, "containerd"),
             Part::Kubelet(name) => unit(name, "kubelet"),
             part => bail!("{part:?} is a pod of kind's cluster {cluster}: its kubelet starts it again by itself"),
@@ -127,13 +121,19 @@ impl KindClusters {
             proc::output("kind delete cluster", delete)?;
         }
         std::fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
-        let left = self.docker(&["ps", "--all", "--format", "{{.Names}}", "--filter", &self.filter()])?;
+        let left = docker(&["ps", "--all", "--format", "{{.Names}}", "--filter", &self.filter()])?;
         Ok(left.lines().map(|name| format!("container {name}")).collect())
     }
 
     fn filter(&self) -> String {
         format!("name=^isthmus-{}-cluster-", self.run)
     }
+}
+
+fn docker(args: &[&str]) -> Result<String> {
+    let mut command = Command::new("docker");
+    command.args(args);
+    proc::output(&format!("docker {}", args.join(" ")), command)
 }
 
 impl Clusters for KindClusters {

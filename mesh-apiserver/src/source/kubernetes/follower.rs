@@ -156,7 +156,8 @@ impl<'a> Follower<'a> {
         let mut lines = stream.lines();
         let mut shown = 0_u64;
         while let Ok(Some(line)) = timeout(SILENCE, quietly(lines.next())).await {
-            let line = line.map_err(|error| asked.failed(kube::Error::ReadEvents(error)))?;
+            // A watch may break off at any time. Whether anything is wrong is seen by asking again.
+            let Ok(line) = line else { break };
             let event = wire::event(self.resource.kind, &line).map_err(|error| asked.unreadable(error))?;
             shown += 1;
             self.backoff.reset();

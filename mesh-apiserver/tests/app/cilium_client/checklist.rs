@@ -6,7 +6,7 @@ use etcd_client::GetOptions;
 
 use super::peer::Peer;
 use super::{Name, West, program, text};
-use crate::harness::{GLOBAL, Server, global_service, node, pod};
+use crate::harness::{GLOBAL, SERVICE_EXPORT, Server, global_service, node, pod};
 
 /// Three pages: 256, 256 and 88.
 const PODS: usize = 600;
@@ -32,10 +32,11 @@ async fn both_names_of_a_remote_cluster_get_all_of_the_checklist_and_nothing_els
     east.write("service.yaml", &global_service("10.107.0.1", "10.7.0.2", GLOBAL));
     let pods = (0..PODS).map(|i| pod(&format!("p{i}"), &format!("10.7.{}.{}", i / 200, i % 200 + 2), "n1"));
     east.write("pods.yaml", &pods.collect::<String>());
+    east.write("export.yaml", SERVICE_EXPORT);
     east.ready().await;
     let west = West::joined(&east, program).await;
     let (want, cluster_id) = (exported(&east).await, east.status().await.store.unwrap().cluster_id);
-    assert_eq!(want.len(), 2 * PODS + 3, "a number and an address each, the node, the Service, its slice");
+    assert_eq!(want.len(), 2 * PODS + 4, "a number and an address each, the node, the Service, its slice, its export");
 
     for name in [Name::Remote, Name::RemoteWest] {
         let mut cilium = west.cilium(&east, &[east.app.etcd], name, &[]);
@@ -48,16 +49,16 @@ async fn both_names_of_a_remote_cluster_get_all_of_the_checklist_and_nothing_els
         let steps: Vec<_> = cilium.told.iter().filter(|told| told.is("connected")).collect();
         assert_eq!(steps.iter().map(|told| told.cluster_id).collect::<Vec<_>>(), [cluster_id], "{name:?}");
         let config = &cilium.told[place(&cilium, "config", "config")];
-        let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"endpointSlicesExportMode":"services-and-endpointslices"}}"#;
+        let text = r#"{"id":7,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"serviceExportsEnabled":true,"endpointSlicesExportMode":"services-and-endpointslices"}}"#;
         assert_eq!((config.key.as_str(), config.value.as_str()), ("cilium/cluster-config/east", text));
         let canaries: BTreeSet<_> = cilium.told.iter().filter(|told| told.is("canary")).map(|told| &told.key).collect();
-        let resources = ["endpointslices", "identities", "ip", "nodes", "services"];
+        let resources = ["endpointslices", "identities", "ip", "nodes", "serviceexports", "services"];
         assert!(canaries.into_iter().eq(&resources.map(|resource| format!("cilium/state/{resource}/v1"))));
 
         let lists = resources.map(|resource| &cilium.told[place(&cilium, "listed", resource)]);
         assert_eq!(
             lists.map(|told| (told.keys, told.pages)),
-            [(1, 1), (PODS, 3), (PODS, 3), (1, 1), (1, 1)],
+            [(1, 1), (PODS, 3), (PODS, 3), (1, 1), (1, 1), (1, 1)],
             "{name:?}"
         );
         let order = [("listed", "heartbeat"), ("connected", ""), ("config", "config"), ("listed", "synced")];
