@@ -119,13 +119,13 @@ pub struct AgentArgs {
     apiservers: Vec<String>,
     /// File with the token by which this node enrols; needed once
     #[arg(long, env = "ISTHMUS_ENROL_TOKEN_FILE", value_name = "FILE")]
-    enrol_token_file: Option<PathBuf>,
+    enrol_token_file: Option<String>,
     /// File with the token of the ServiceAccount of the agent's pod, of audience `isthmus`: by which it enrols in Kubernetes
     #[arg(long, env = "ISTHMUS_ENROL_SERVICE_ACCOUNT_TOKEN_FILE", value_name = "FILE")]
-    enrol_service_account_token_file: Option<PathBuf>,
+    enrol_service_account_token_file: Option<String>,
     /// With --enrol-service-account-token-file: the CAs of this cluster, by which its API servers are verified
     #[arg(long, env = "ISTHMUS_TRUST_BUNDLE_FILE", value_name = "FILE")]
-    trust_bundle_file: Option<PathBuf>,
+    trust_bundle_file: Option<String>,
     /// Folder for the agent's keys
     #[arg(long, env = "ISTHMUS_STATE_DIR", value_name = "DIR", default_value = "/var/lib/isthmus/node-agent")]
     state_dir: PathBuf,
@@ -247,11 +247,12 @@ impl AgentArgs {
 /// An empty variable of the environment is none.
 fn means(
     mistakes: &mut Mistakes,
-    token: Option<PathBuf>,
-    account: Option<PathBuf>,
-    trust: Option<PathBuf>,
+    token: Option<String>,
+    account: Option<String>,
+    trust: Option<String>,
 ) -> enrol::Means {
-    let [token, account, trust] = [token, account, trust].map(|path| path.filter(|path| !path.as_os_str().is_empty()));
+    let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
+    let [token, account, trust] = [token, account, trust].map(path);
     match (token, account, trust) {
         (None, None, None) => enrol::Means::Nothing,
         (Some(file), None, None) => enrol::Means::Token(file),
