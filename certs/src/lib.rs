@@ -9,8 +9,8 @@
 //! # Invariants
 //! - A principal is a name **and** the CA that vouched for it. A peer's CA vouches for `remote` and `remote-<that peer>`
 //!   only, whatever its certificates say.
-//! - A key is read from and written to files of mode 0600 only, is wiped when dropped, and never appears in a log line,
-//!   an error or a `Debug` text.
+//! - A key is read from and written to files of mode 0600 only (that of a CA also as PEM, for a Secret), is wiped when
+//!   dropped, and never appears in a log line, an error or a `Debug` text.
 //!
 //! Must never decide what a principal may do: roles and rights are the servers' business.
 

@@ -1,4 +1,5 @@
-//! The cluster's own certificate authority: made at the first start, kept in a directory, never sent anywhere.
+//! The cluster's own certificate authority: made at the first start, kept in a directory, or as PEM wherever the caller keeps
+//! it for the replicas of one cluster; never sent to anybody else.
 
 use std::fs;
 use std::io;
@@ -11,6 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose, 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::bundle::{self, TrustBundle};
 use crate::ca_hash::CaHash;
@@ -137,11 +139,25 @@ impl RootCa {
             }
         }
         let text = fs::read(&path).map_err(|source| Error::Io { step: "read", path: path.clone(), source })?;
-        let certificate = CertificateDer::from_pem_slice(&text)
-            .map_err(|_not_pem| Error::Certificate { path: path.clone(), source: bundle::Error::Pem })?;
-        let key = SecretKey::load(&key_path)?;
-        let pair = key.pair().map_err(|source| Error::Sign { name: key_path.display().to_string(), source })?;
-        Self::assemble(certificate, pair, cluster, &path)
+        Self::with_key(&text, &SecretKey::load(&key_path)?, cluster, &path)
+    }
+
+    /// Reads a CA that is kept elsewhere; `origin` says in errors where its certificate is from.
+    pub fn from_pem(
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+        cluster: &ClusterName,
+        origin: &str,
+    ) -> Result<Self, Error> {
+        let key = SecretKey::from_pem(key_pem, &format!("the key beside {origin}"))?;
+        Self::with_key(certificate_pem, &key, cluster, Path::new(origin))
+    }
+
+    fn with_key(certificate_pem: &[u8], key: &SecretKey, cluster: &ClusterName, path: &Path) -> Result<Self, Error> {
+        let certificate = CertificateDer::from_pem_slice(certificate_pem)
+            .map_err(|_not_pem| Error::Certificate { path: path.to_owned(), source: bundle::Error::Pem })?;
+        let pair = key.pair().map_err(|source| Error::Sign { name: path.display().to_string(), source })?;
+        Self::assemble(certificate, pair, cluster, path)
     }
 
     fn assemble(
@@ -212,6 +228,11 @@ impl RootCa {
 
     pub fn certificate_pem(&self) -> String {
         pem::encode_certificates([self.certificate.as_ref()])
+    }
+
+    /// The key as PEM text, to keep it where the replicas of the cluster, and nobody else, read it.
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        self.issuer.key().key().pem()
     }
 
     /// Signs the request of a node's agent. Its name is `agent-<node>` whatever the request says. PEM, the leaf only.

@@ -1,5 +1,6 @@
 //! What meshctl asks. One file for each group of calls; every refusal says what to do about it.
 
+mod bearer;
 mod certs;
 mod cilium;
 mod exchange;
@@ -31,6 +32,7 @@ use crate::callers::Asker;
 use crate::rotation::Parties;
 use crate::{callers, controller, own, view};
 
+pub use bearer::Bearer;
 pub use replicas::Others;
 pub(crate) use status::{agents_at, newest};
 
@@ -63,7 +65,7 @@ pub const COMMIT: &str = env!("ISTHMUS_COMMIT");
 
 impl AdminApi {
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        callers::admin(request.extensions(), &self.cluster).map(drop)
+        callers::admin(request.extensions(), &self.cluster)
     }
 
     /// For the questions that replicas pass on to the one that knows.
@@ -273,7 +275,7 @@ impl Admin for AdminApi {
 
     async fn get_held(&self, request: Request<v1::GetHeldRequest>) -> Result<Response<v1::GetHeldResponse>, Status> {
         self.admit_replicas_too(&request)?;
-        Ok(Response::new(self.parties.held()))
+        Ok(Response::new(self.parties.held().await))
     }
 
     async fn rotate_leaves(

@@ -31,14 +31,15 @@ use crate::args::{Config, SourceChoice};
 use crate::controller::Controller;
 use crate::credentials::Credentials;
 use crate::index::Settings;
+use crate::kubernetes::{AgentAccount, Delegates, Reviews, TrustMap};
 use crate::metrics::Figures;
 use crate::quorum::Quorum;
 use crate::roles::Roles;
 use crate::rotation::{Follower, Following, Parties};
-use crate::source::{self, kubernetes};
+use crate::source::kubernetes::Access;
 use crate::trust::PeerTrust;
 use crate::users::UserRights;
-use crate::{controller, export, view};
+use crate::{controller, export, kubernetes, source, view};
 
 /// Open streams have this long to end by themselves before their connections are cut.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -70,11 +71,11 @@ impl App {
     pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
         tracing::info!(?config, "starting");
         make_private_dir(&config.state_dir)?;
-        let source = match &config.source {
-            SourceChoice::Manifests(folder) => source::Choice::Manifests(folder.clone()),
+        let (source, kubernetes) = match &config.source {
+            SourceChoice::Manifests(folder) => (source::Choice::Manifests(folder.clone()), None),
             SourceChoice::Kubernetes(options) => {
-                let access = kubernetes::Access::open(options.clone()).await;
-                source::Choice::Kubernetes(access.context("cannot follow an API server")?)
+                let access = Access::open(options.clone()).await.context("cannot follow an API server")?;
+                (source::Choice::Kubernetes(access.clone()), Some(kubernetes::Client::new(access)))
             }
         };
         let readiness = Readiness::new();
@@ -83,7 +84,13 @@ impl App {
         let mut registry = Registry::default();
         let tasks = TaskSet::new(shutdown.clone());
 
-        let credentials = Arc::new(Credentials::prepare(&config).context("cannot prepare CA and certificates")?);
+        let credentials = Credentials::prepare(&config, kubernetes.as_ref(), &shutdown).await;
+        let credentials = Arc::new(credentials.context("cannot prepare CA and certificates")?);
+        let review_figures = kubernetes::Figures::default();
+        review_figures.register(&mut registry);
+        let reviews = kubernetes.clone().map(|client| Reviews::new(client, review_figures));
+        let account = reviews.clone().zip(config.kubernetes.agent_account.clone());
+        let trust_map = kubernetes.zip(config.kubernetes.trust_configmap.clone());
         let authorities = Arc::clone(&credentials.authorities);
         let connections = Connections::new();
         let tls_metrics = TlsMetrics::default();
@@ -150,6 +157,7 @@ impl App {
             disconnect_grace: config.disconnect_grace,
             federation_metrics,
             parties: parties.clone(),
+            trust_map: trust_map.map(|(client, name)| TrustMap::new(client, name, credentials.told())),
         };
         let holder = controller::Holder { replica: config.replicas.own, mesh_endpoints };
         let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);
@@ -195,6 +203,7 @@ impl App {
             cluster: config.cluster.clone(),
             store: Arc::clone(&store),
             credentials: Arc::clone(&credentials),
+            account: account.map(|(reviews, name)| AgentAccount::new(reviews, name)),
         };
         let http = mesh_runtime::admin::Server::bind(config.listen_metrics, readiness.clone(), registry).await?;
         let metrics = http.local_addr()?;
@@ -235,7 +244,9 @@ impl App {
         let trust = PeerTrust { store: Arc::clone(&store), authorities, connections: connections.clone() };
         tasks.spawn("trust in peers", OnExit::Shutdown, trust.run(stop()));
         tasks.spawn("etcd API", OnExit::Shutdown, etcd_api);
-        tasks.spawn("mesh API", OnExit::Shutdown, servers.mesh(mesh_listener, agent, join, admin.clone(), stop()));
+        let delegates = reviews.map(Delegates::new);
+        let mesh_api = servers.mesh(mesh_listener, agent, join, admin.clone(), delegates, stop());
+        tasks.spawn("mesh API", OnExit::Shutdown, mesh_api);
         let socket = servers::AdminSocket::bind(&config.admin_socket)?;
         tasks.spawn("admin socket", OnExit::Shutdown, socket.run(admin, stop()));
         let follower = Follower {

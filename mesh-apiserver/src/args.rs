@@ -1,6 +1,7 @@
 //! The command line: flags and environment to one checked [`Config`]. Every mistake is found before any is reported.
 
 mod advertise;
+mod kubernetes;
 mod replicas;
 mod source;
 mod store;
@@ -20,12 +21,15 @@ use mesh_types::{ClusterId, ClusterName, IdentityLayout, prefix};
 
 use self::advertise::AdvertiseArgs;
 pub use self::advertise::Advertised;
+use self::kubernetes::KubernetesArgs;
+pub use self::kubernetes::KubernetesChoices;
 use self::replicas::ReplicaArgs;
 pub use self::replicas::{Replicas, endpoint, is_host};
 use self::source::SourceArgs;
 pub use self::source::SourceChoice;
 use self::store::StoreArgs;
 pub use self::store::{ExternalStore, StoreChoice, StoreTls};
+use crate::credentials::keep::Place;
 
 /// Control plane of one cluster of an Isthmus mesh: reads the cluster's objects, keeps the store, mirrors joined clusters,
 /// serves agents, peers and meshctl.
@@ -93,6 +97,8 @@ pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
+    kubernetes: KubernetesArgs,
+    #[command(flatten)]
     telemetry: telemetry::Args,
 }
 
@@ -103,11 +109,10 @@ pub struct Config {
     pub cluster_id: ClusterId,
     pub layout: IdentityLayout,
     pub state_dir: PathBuf,
-    pub ca_dir: PathBuf,
-    /// Where its CA is copied from, if it has none.
-    pub ca_seed_dir: Option<PathBuf>,
+    pub ca: Place,
     pub replicas: Replicas,
     pub source: SourceChoice,
+    pub kubernetes: KubernetesChoices,
     pub listen_etcd: SocketAddr,
     pub listen_mesh: SocketAddr,
     pub listen_metrics: SocketAddr,
@@ -161,19 +166,28 @@ impl Args {
             }
         };
         let replicas = self.replicas.check(m);
-        if self.ca_dir.is_none()
-            && self.ca_seed_dir.is_none()
-            && replicas.as_ref().is_some_and(|replicas| replicas.count() > 1)
-        {
-            m.add(
-                "--ca-dir",
-                "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have, or one to \
-                 copy it from (--ca-seed-dir)",
-            );
-        }
         let store_quota_bytes = self.store.store_quota_bytes;
         let store = self.store.check(m);
         let source = self.source.check(m);
+        let is_kubernetes = matches!(source, Some(SourceChoice::Kubernetes(_)));
+        let kubernetes = self.kubernetes.check(m, is_kubernetes);
+        let ca = match (self.ca_dir, self.ca_seed_dir, &kubernetes.ca_secret) {
+            (None, None, Some(secret)) => Some(Place::Secret(secret.clone())),
+            (dir, _, Some(_)) => {
+                let flag = if dir.is_some() { "--ca-dir" } else { "--ca-seed-dir" };
+                m.add(flag, "is in the way of --kubernetes-ca-secret: the CA is kept in one place");
+                None
+            }
+            (None, None, None) if replicas.as_ref().is_some_and(|replicas| replicas.count() > 1) => {
+                m.add(
+                    "--ca-dir",
+                    "is missing: all replicas of a cluster sign with one CA, so name a folder that all of them have, or one to \
+                     copy it from (--ca-seed-dir); in Kubernetes, a Secret (--kubernetes-ca-secret)",
+                );
+                None
+            }
+            (dir, seed, None) => Some(Place::Folder { dir: dir.unwrap_or_else(|| self.state_dir.join("ca")), seed }),
+        };
         let listen_etcd = parsed::<SocketAddr>(m, "--listen-etcd", &self.listen_etcd, "ADDRESS:PORT");
         let listen_mesh = parsed::<SocketAddr>(m, "--listen-mesh", &self.listen_mesh, "ADDRESS:PORT");
         let listen_metrics = parsed::<SocketAddr>(m, "--listen-metrics", &self.listen_metrics, "ADDRESS:PORT");
@@ -203,11 +217,11 @@ impl Args {
                 cluster: cluster?,
                 cluster_id: cluster_id?,
                 layout: layout?,
-                ca_dir: self.ca_dir.unwrap_or_else(|| self.state_dir.join("ca")),
-                ca_seed_dir: self.ca_seed_dir,
+                ca: ca?,
                 replicas: replicas?,
                 state_dir: self.state_dir,
                 source: source?,
+                kubernetes,
                 listen_etcd: listen_etcd?,
                 listen_mesh: listen_mesh?,
                 listen_metrics: listen_metrics?,

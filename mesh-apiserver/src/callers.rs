@@ -20,16 +20,27 @@ fn may_use_socket(user: u32) -> bool {
     user == 0 || user == nix::unistd::geteuid().as_raw()
 }
 
-/// Lets `admin-<own cluster>` through, and on the Unix socket root and the server's own user.
-pub fn admin(extensions: &Extensions, own: &ClusterName) -> Result<Principal, Status> {
+/// A user of Kubernetes who was found to have the right that their call takes. Only the admin API's door makes one, for one
+/// request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegated {
+    pub user: String,
+}
+
+/// Lets `admin-<own cluster>`, on the Unix socket root and the server's own user, and users of Kubernetes with the right to it through.
+pub fn admin(extensions: &Extensions, own: &ClusterName) -> Result<(), Status> {
+    if extensions.get::<Delegated>().is_some() {
+        return Ok(());
+    }
     match caller(extensions, own) {
-        Some(principal) if principal.is_admin() => Ok(principal),
+        Some(principal) if principal.is_admin() => Ok(()),
         Some(principal) => Err(Status::permission_denied(format!(
-            "{principal} may not use the admin API: it takes the certificate admin-{own} of this cluster's CA, or the \
-             server's own user or root on its Unix socket"
+            "{principal} may not use the admin API: it takes the certificate admin-{own} of this cluster's CA, a bearer \
+             token of a user of its Kubernetes, or the server's own user or root on its Unix socket"
         ))),
         None => Err(Status::unauthenticated(format!(
-            "the admin API takes the client certificate admin-{own}, or the server's own user or root on its Unix socket"
+            "the admin API takes the client certificate admin-{own}, a bearer token of a user of its Kubernetes, or the \
+             server's own user or root on its Unix socket"
         ))),
     }
 }
@@ -46,8 +57,11 @@ pub enum Asker {
 /// Lets administrators through, and other replicas of this server.
 pub fn admin_or_replica(extensions: &Extensions, own: &ClusterName) -> Result<Asker, Status> {
     match caller(extensions, own) {
-        Some(principal) if principal.role() == Role::Replica => Ok(Asker::Replica),
-        _ => admin(extensions, own).map(|_principal| Asker::Administrator),
+        // A replica that showed a token besides would be whom the token names.
+        Some(principal) if principal.role() == Role::Replica && extensions.get::<Delegated>().is_none() => {
+            Ok(Asker::Replica)
+        }
+        _ => admin(extensions, own).map(|()| Asker::Administrator),
     }
 }
 

@@ -6,23 +6,25 @@
 //! - A CA is trusted by this replica, and that is remembered on disk, before a leaf of it is presented here, and before the
 //!   replica says so to anybody.
 
+pub mod keep;
 mod remembered;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::rotation::{Rotation, Wanted};
 use certs::{
-    Authorities, CaFolder, CaHash, Cas, Connections, Leaf, LiveBundle, LiveCa, LiveLeaf, RootCa, ServerNames,
-    TrustBundle, Validity, bundle, ca_folder,
+    Authorities, CaHash, Cas, Connections, Leaf, LiveBundle, LiveCa, LiveLeaf, RootCa, ServerNames, TrustBundle,
+    Validity, bundle,
 };
 use mesh_runtime::{ErrorChain, Shutdown, file};
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
+use self::keep::Keep;
 use self::remembered::Remembered;
 use crate::args::Config;
+use crate::kubernetes::Client;
 
 /// Leaves live for months and are renewed with a third of that left.
 const LOOK_EVERY: Duration = Duration::from_hours(1);
@@ -32,8 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_hours(1);
 pub enum Error {
     #[error("the cluster's CA cannot be used")]
     Ca(#[from] certs::root_ca::Error),
-    #[error("the folder of the cluster's CA cannot be used")]
-    Folder(#[from] ca_folder::Error),
+    #[error(transparent)]
+    Keep(#[from] keep::Error),
     #[error("the administrator's certificate cannot be stored")]
     Admin(#[from] certs::leaf::Error),
     #[error("what is trusted cannot be kept in the state folder")]
@@ -44,17 +46,12 @@ pub enum Error {
     Authorities(#[from] certs::authorities::Error),
     #[error("the CAs of this cluster cannot verify servers")]
     Verifier(#[from] certs::client::Error),
-    #[error(
-        "the key of the CA {hash} is not in {dir}: copy it there from the replica that has it (the folder \"next\", or \
-         ca.crt and ca.key), or abort the rotation"
-    )]
-    NoKey { hash: CaHash, dir: String },
 }
 
 /// Shared by all that sign, serve and call in this process.
 pub struct Credentials {
     pub ca: Arc<LiveCa>,
-    pub folder: CaFolder,
+    pub keep: Keep,
     /// Shown to callers.
     pub server: Arc<LiveLeaf>,
     /// Shown to other clusters: `remote-<own>`.
@@ -66,18 +63,15 @@ pub struct Credentials {
     /// The same as PEM, for who tells others of it.
     told: watch::Sender<String>,
     names: ServerNames,
-    ca_dir: PathBuf,
     state_dir: PathBuf,
     /// One change at a time.
     changing: Mutex<()>,
 }
 
 impl Credentials {
-    pub fn prepare(config: &Config) -> Result<Self, Error> {
-        if let Some(seed) = &config.ca_seed_dir {
-            CaFolder::seed(&config.ca_dir, seed, &config.cluster)?;
-        }
-        let (folder, cas) = CaFolder::open(&config.ca_dir, &config.cluster)?;
+    /// `kubernetes` is asked where the CA is kept there; waits until it answers.
+    pub async fn prepare(config: &Config, kubernetes: Option<&Client>, shutdown: &Shutdown) -> Result<Self, Error> {
+        let (keep, cas) = Keep::open(&config.ca, &config.cluster, kubernetes, shutdown).await?;
         let (ca, bundle) = start_with(cas, Remembered::load(&config.state_dir))?;
         let names = config.advertise.server_names();
         let credentials = Self {
@@ -87,13 +81,12 @@ impl Credentials {
             trust: LiveBundle::new(bundle.clone()).map_err(certs::client::Error::from)?,
             told: watch::channel(bundle.pem()).0,
             ca: LiveCa::new(ca),
-            folder,
+            keep,
             names,
-            ca_dir: config.ca_dir.clone(),
             state_dir: config.state_dir.clone(),
             changing: Mutex::new(()),
         };
-        // A folder that gets a second CA must not make a restart trust more than the cluster's record says.
+        // A keep that gets a second CA must not make a restart trust more than the cluster's record says.
         credentials.trust_all(&bundle, credentials.ca.get().hash())?;
         credentials.keep_admin()?;
         Ok(credentials)
@@ -137,12 +130,12 @@ impl Credentials {
 
     /// Does what the record of the cluster's rotation says; without one the CA in use is the only one. Returns whether
     /// leaves are of another CA than before. Repeating it changes nothing, and after a failure goes on where it was.
-    pub fn follow(&self, record: Option<&Rotation>, connections: &Connections) -> Result<bool, Error> {
-        let _changing = self.changing.lock();
+    pub async fn follow(&self, record: Option<&Rotation>, connections: &Connections) -> Result<bool, Error> {
+        let _changing = self.changing.lock().await;
         let (wanted, bundle) = if let Some(record) = record {
             (record.wanted(), record.bundle()?)
         } else {
-            let current = self.folder.read()?.current;
+            let current = self.keep.read().await?.current;
             (Wanted { trusts: [current.hash()].into(), issuer: current.hash() }, current.bundle())
         };
         let known = self.authorities.own_bundle();
@@ -150,9 +143,7 @@ impl Credentials {
         self.trust_all(&known.merge(&bundle)?, self.ca.get().hash())?;
         let is_other_issuer = self.ca.get().hash() != wanted.issuer;
         if is_other_issuer {
-            let ca = self.folder.read()?.of(&wanted.issuer);
-            let no_key = || Error::NoKey { hash: wanted.issuer, dir: self.ca_dir.display().to_string() };
-            self.ca.replace(ca.ok_or_else(no_key)?);
+            self.ca.replace(self.keep.find(self.keep.read().await?, wanted.issuer)?);
             self.reissue(true, true)?;
         }
         self.trust_all(&bundle, wanted.issuer)?;
@@ -163,9 +154,9 @@ impl Credentials {
         }
         if let Some(record) = record.filter(|record| record.wanted().trusts.len() == 1) {
             if wanted.issuer == record.new {
-                self.folder.promote(&record.new)?;
+                self.keep.promote(&record.new).await?;
             } else {
-                self.folder.discard_next(&record.new)?;
+                self.keep.discard_next(&record.new).await?;
             }
         }
         Ok(is_other_issuer)
@@ -221,11 +212,6 @@ impl Credentials {
         tracing::info!(certificate = %certificate.display(), "wrote the administrator's certificate");
         Ok(())
     }
-
-    /// Where the CA's keys are, for people.
-    pub fn ca_dir(&self) -> &Path {
-        &self.ca_dir
-    }
 }
 
 fn lasting() -> Validity {
@@ -233,14 +219,14 @@ fn lasting() -> Validity {
 }
 
 /// The CA that signs and those that are trusted until the record can be read, for which others must be reached: what this
-/// replica held last. One that never held anything takes what is in the folder.
+/// replica held last. One that never held anything takes what is kept.
 fn start_with(cas: Cas, remembered: Option<Remembered>) -> Result<(RootCa, TrustBundle), Error> {
     if let Some(Remembered { bundle, issuer }) = remembered {
         if cas.hashes().any(|hash| hash == issuer) && bundle.contains(&issuer) {
             let ca = cas.of(&issuer).expect("its hash is among theirs");
             return Ok((ca, bundle));
         }
-        tracing::warn!(ca = %issuer, "the CA that this replica last signed with is not in the folder: the one there is used");
+        tracing::warn!(ca = %issuer, "the CA that this replica last signed with is not kept any more: the one that is kept is used");
     }
     let bundle = match &cas.next {
         Some(next) => cas.current.bundle().merge(&next.bundle())?,

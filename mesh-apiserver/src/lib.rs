@@ -22,6 +22,7 @@ pub mod export;
 pub mod follow;
 pub mod identity;
 pub mod index;
+pub mod kubernetes;
 mod metrics;
 pub mod objects;
 mod own;

@@ -119,7 +119,13 @@ pub struct AgentArgs {
     apiservers: Vec<String>,
     /// File with the token by which this node enrols; needed once
     #[arg(long, env = "ISTHMUS_ENROL_TOKEN_FILE", value_name = "FILE")]
-    enrol_token_file: Option<PathBuf>,
+    enrol_token_file: Option<String>,
+    /// File with the token of the ServiceAccount of the agent's pod, of audience `isthmus`: by which it enrols in Kubernetes
+    #[arg(long, env = "ISTHMUS_ENROL_SERVICE_ACCOUNT_TOKEN_FILE", value_name = "FILE")]
+    enrol_service_account_token_file: Option<String>,
+    /// With --enrol-service-account-token-file: the CAs of this cluster, by which its API servers are verified
+    #[arg(long, env = "ISTHMUS_TRUST_BUNDLE_FILE", value_name = "FILE")]
+    trust_bundle_file: Option<String>,
     /// Folder for the agent's keys
     #[arg(long, env = "ISTHMUS_STATE_DIR", value_name = "DIR", default_value = "/var/lib/isthmus/node-agent")]
     state_dir: PathBuf,
@@ -183,6 +189,8 @@ impl AgentArgs {
         for address in &self.apiservers {
             mistakes.check("--apiserver", host_and_port(address));
         }
+        let means =
+            means(&mut mistakes, self.enrol_token_file, self.enrol_service_account_token_file, self.trust_bundle_file);
         let cgroup_root = mistakes.check("--cgroup-root", cgroup_root(self.cgroup_root));
         let node_ip = self.node_ip.map(|text| match text.parse() {
             Ok(IpAddr::V4(address)) => Ok(address),
@@ -216,7 +224,7 @@ impl AgentArgs {
                     node: node?,
                     cluster: cluster?.to_string(),
                     apiservers: self.apiservers,
-                    token_file: self.enrol_token_file,
+                    means,
                     state_dir: self.state_dir,
                 },
                 cgroup_root: cgroup_root?,
@@ -232,6 +240,42 @@ impl AgentArgs {
         match complete {
             Some(settings) if mistakes.is_empty() => Ok(settings),
             _ => Err(mistakes),
+        }
+    }
+}
+
+/// An empty variable of the environment is none.
+fn means(
+    mistakes: &mut Mistakes,
+    token: Option<String>,
+    account: Option<String>,
+    trust: Option<String>,
+) -> enrol::Means {
+    let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
+    let [token, account, trust] = [token, account, trust].map(path);
+    match (token, account, trust) {
+        (None, None, None) => enrol::Means::Nothing,
+        (Some(file), None, None) => enrol::Means::Token(file),
+        (None, Some(token_file), Some(trust_bundle_file)) => {
+            enrol::Means::ServiceAccount { token_file, trust_bundle_file }
+        }
+        (token, account, trust) => {
+            if token.is_some() && account.is_some() {
+                mistakes.add(
+                    "--enrol-service-account-token-file",
+                    "is in the way of --enrol-token-file: an agent enrols by one of the two",
+                );
+            }
+            if account.is_some() && trust.is_none() {
+                mistakes.add(
+                    "--trust-bundle-file",
+                    "missing: the token is shown to nobody whom the cluster's CAs do not vouch for",
+                );
+            }
+            if account.is_none() && trust.is_some() {
+                mistakes.add("--trust-bundle-file", "goes with --enrol-service-account-token-file only");
+            }
+            enrol::Means::Nothing
         }
     }
 }
@@ -291,6 +335,23 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!((settings.vxlan_port, settings.wireguard_port, settings.probe_port), (8473, 51881, 4250));
         assert_eq!(settings.wireguard, Choice::Auto);
+    }
+
+    #[test]
+    fn an_agent_enrols_by_one_means_and_whole_ones() {
+        let of = |flags: &[&str]| {
+            let usual = ["--node-name=a1", "--cluster-name=a", "--apiserver=h:2382", "--cgroup-root=/c"];
+            check(&[&usual, flags].concat()).map(|settings| settings.identity.means).map_err(|e| e.to_string())
+        };
+        let [token, account, trust] =
+            ["--enrol-token-file=/t", "--enrol-service-account-token-file=/s", "--trust-bundle-file=/b"];
+        assert_eq!(of(&[]).unwrap(), enrol::Means::Nothing);
+        assert_eq!(of(&[token, "--trust-bundle-file="]).unwrap(), enrol::Means::Token("/t".into()));
+        let means = enrol::Means::ServiceAccount { token_file: "/s".into(), trust_bundle_file: "/b".into() };
+        assert_eq!(of(&[account, trust]).unwrap(), means);
+        assert!(of(&[account]).unwrap_err().contains("--trust-bundle-file: missing"));
+        assert!(of(&[trust]).unwrap_err().contains("goes with --enrol-service-account-token-file only"));
+        assert!(of(&[token, account, trust]).unwrap_err().contains("an agent enrols by one of the two"));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! The key is made here and never leaves. It is saved before the first request, so that an answer that was lost is given
 //! again: the same token with the same key counts once.
+//!
+//! In Kubernetes the agent shows its pod's ServiceAccount token, to a server that the cluster's CAs vouch for. That may be
+//! repeated, so an agent whose leaf is of no use any more enrols anew by itself.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -9,18 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::token::{Bearer, Token};
-use certs::{ChannelOptions, ClientTls, LiveBundle, LiveLeaf, PendingLeaf, SecretKey, Trust, TrustBundle};
-use mesh_proto::v1;
+use certs::{ChannelOptions, ClientTls, Leaf, LiveBundle, LiveLeaf, PendingLeaf, SecretKey, Trust, TrustBundle};
 use mesh_proto::v1::join_client::JoinClient;
-use mesh_runtime::{Backoff, ErrorChain, Shutdown, clock, file};
+use mesh_runtime::{Backoff, ErrorChain, Shutdown, file};
 use tonic::Code;
 use tonic::transport::Channel;
 
 mod files;
+mod means;
 mod renewal;
 
 use files::Files;
+pub use means::Means;
 pub use renewal::{Renewal, Wanted};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +33,7 @@ pub struct Options {
     pub node: String,
     pub cluster: String,
     pub apiservers: Vec<String>,
-    pub token_file: Option<PathBuf>,
+    pub means: Means,
     pub state_dir: PathBuf,
 }
 
@@ -39,7 +42,8 @@ pub enum Error {
     #[error("cannot make the state folder {}", path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error(
-        "this node is not enrolled and there is no token: make one with `meshctl token create --node {0}` and give it by --enrol-token-file"
+        "this node is not enrolled and there is no token: make one with `meshctl token create --node {0}` and give it by \
+         --enrol-token-file; in Kubernetes, give --enrol-service-account-token-file"
     )]
     NoToken(String),
     #[error("cannot read the token file {}", path.display())]
@@ -82,8 +86,7 @@ pub struct Identity {
     files: Files,
     leaf: Arc<LiveLeaf>,
     trust: Arc<LiveBundle>,
-    node: String,
-    server_name: String,
+    options: Options,
 }
 
 /// The name that every API server of the cluster has in its certificate, whatever address it is dialled by.
@@ -136,52 +139,80 @@ impl Identity {
         let text = std::fs::read_to_string(&files.bundle)
             .map_err(|source| Error::TokenFile { path: files.bundle.clone(), source })?;
         let bundle = TrustBundle::from_pem(&text)?;
+        if options.means.supersedes(&bundle, bundle.issuer_of(&leaf)) {
+            tracing::warn!("the stored certificate is of a CA that the cluster does not have any more, enrolling anew");
+            return Ok(None);
+        }
         tracing::info!(name = leaf.common_name(), not_after = %leaf.validity().not_after, "stored certificate");
-        Ok(Some(Self {
-            files: files.clone(),
-            leaf: LiveLeaf::new(leaf),
-            trust: trust(bundle)?,
-            node: options.node.clone(),
-            server_name: server_name(options),
-        }))
+        Self::of(options, files, leaf, bundle).map(Some)
+    }
+
+    fn of(options: &Options, files: &Files, leaf: Leaf, bundle: TrustBundle) -> Result<Self, Error> {
+        let trust = LiveBundle::new(bundle).map_err(|error| Error::Tls(error.into()))?;
+        Ok(Self { files: files.clone(), leaf: LiveLeaf::new(leaf), trust, options: options.clone() })
     }
 
     async fn enrol(options: &Options, files: &Files) -> Result<Self, Attempt> {
-        let (text, token) = read_token(options)?;
-        let key = if files.key.exists() { SecretKey::load(&files.key)? } else { SecretKey::generate()? };
-        let pending = PendingLeaf::for_key(key, &options.node).map_err(Error::from)?;
-        pending.key().save(&files.key)?;
+        let (leaf, bundle) = ask(options, files).await?;
+        Ok(Self::of(options, files, leaf, bundle)?)
+    }
 
-        let tls = ClientTls::new(&Trust::Pinned(token.ca), None, &server_name(options)).map_err(Error::from)?;
-        let addresses = if options.apiservers.is_empty() { &token.endpoints } else { &options.apiservers };
-        let mut client = JoinClient::new(certs::channel(addresses, &tls, &ChannelOptions::default()));
-        let mut request = tonic::Request::new(v1::EnrollRequest {
-            token: text,
-            node: options.node.clone(),
-            csr_pem: pending.csr_pem().to_owned(),
-        });
-        request.set_timeout(PATIENCE);
-        let answer = client.enroll(request).await.map_err(|status| Attempt::from_status(&status))?.into_inner();
-        let leaf = pending.complete(&answer.certificate_pem).map_err(Error::Answer)?;
-        let bundle = TrustBundle::from_pem(&answer.trust_bundle_pem).map_err(Error::from)?;
-        // The bundle first: a certificate file says that enrolment is complete.
-        file::write_atomic(&files.bundle, bundle.pem().as_bytes(), 0o644).map_err(Error::from)?;
-        leaf.save(&files.certificate, &files.key).map_err(Error::from)?;
-        tracing::info!(name = leaf.common_name(), token = token.id, cluster = answer.cluster, "enrolled");
-        let (files, node) = (files.clone(), options.node.clone());
-        let trust = trust(bundle)?;
-        Ok(Self { files, leaf: LiveLeaf::new(leaf), trust, node, server_name: server_name(options) })
+    /// Whether nobody will take the leaf any more, and another one can be had without a person.
+    fn is_past_renewal(&self) -> bool {
+        let (leaf, bundle) = (self.leaf.get(), self.trust.get());
+        match &self.options.means {
+            Means::Nothing | Means::Token(_) => false,
+            means @ Means::ServiceAccount { .. } => {
+                leaf.is_expired() || means.supersedes(&bundle, bundle.issuer_of(&leaf))
+            }
+        }
+    }
+
+    /// The same agent with a fresh leaf, by the same means as at first.
+    async fn enrol_anew(&self) -> Result<(), String> {
+        let (leaf, bundle) = ask(&self.options, &self.files).await.map_err(|attempt| match attempt {
+            Attempt::Final(error) => ErrorChain(&error).to_string(),
+            Attempt::Again(text) => text,
+        })?;
+        self.trust.replace(bundle).map_err(|error| ErrorChain(&error).to_string())?;
+        self.leaf.replace(leaf);
+        Ok(())
     }
 
     /// To whichever API server answers. Connects by itself, and again whenever it has to.
     pub fn channel(&self, apiservers: &[String]) -> Result<Channel, Error> {
-        let tls = ClientTls::new(&Trust::Live(Arc::clone(&self.trust)), Some(&self.leaf), &self.server_name)?;
+        let tls = ClientTls::new(&Trust::Live(Arc::clone(&self.trust)), Some(&self.leaf), &server_name(&self.options))?;
         Ok(certs::channel(apiservers, &tls, &ChannelOptions::default()))
     }
 }
 
-fn trust(bundle: TrustBundle) -> Result<Arc<LiveBundle>, Error> {
-    LiveBundle::new(bundle).map_err(|error| Error::Tls(error.into()))
+/// Asks an API server for a leaf, and saves it with the CAs that come with it.
+async fn ask(options: &Options, files: &Files) -> Result<(Leaf, TrustBundle), Attempt> {
+    let means::Shown { mut request, trust, apiservers, by } = options.means.show(options)?;
+    let keeps_its_key = options.means.keeps_its_key();
+    let key = if keeps_its_key && files.key.exists() { SecretKey::load(&files.key)? } else { SecretKey::generate()? };
+    let pending = PendingLeaf::for_key(key, &options.node).map_err(Error::from)?;
+    if keeps_its_key {
+        pending.key().save(&files.key)?;
+    }
+    let tls = ClientTls::new(&trust, None, &server_name(options)).map_err(Error::from)?;
+    let mut client = JoinClient::new(certs::channel(&apiservers, &tls, &ChannelOptions::default()));
+    pending.csr_pem().clone_into(&mut request.csr_pem);
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(PATIENCE);
+    let answer = client.enroll(request).await;
+    let answer = answer.map_err(|status| Attempt::from_status(&status, &options.means))?.into_inner();
+    let leaf = pending.complete(&answer.certificate_pem).map_err(Error::Answer)?;
+    let bundle = TrustBundle::from_pem(&answer.trust_bundle_pem).map_err(Error::from)?;
+    if keeps_its_key {
+        // The bundle first: a certificate file says that enrolment is complete.
+        file::write_atomic(&files.bundle, bundle.pem().as_bytes(), 0o644).map_err(Error::from)?;
+        leaf.save(&files.certificate, &files.key).map_err(Error::from)?;
+    } else {
+        files.replace(&bundle, &leaf)?;
+    }
+    tracing::info!(name = leaf.common_name(), by, cluster = answer.cluster, "enrolled");
+    Ok((leaf, bundle))
 }
 
 /// How an enrolment ended.
@@ -197,8 +228,12 @@ impl<E: Into<Error>> From<E> for Attempt {
 }
 
 impl Attempt {
-    fn from_status(status: &tonic::Status) -> Self {
+    fn from_status(status: &tonic::Status, means: &Means) -> Self {
         match status.code() {
+            // Kubernetes renews the token.
+            Code::Unauthenticated if matches!(means, Means::ServiceAccount { .. }) => {
+                Self::Again(format!("the API server refuses to enrol this node: {}", status.message()))
+            }
             Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => {
                 Self::Final(Error::Refused { message: status.message().to_owned() })
             }
@@ -207,27 +242,5 @@ impl Attempt {
     }
 }
 
-fn read_token(options: &Options) -> Result<(String, Token), Attempt> {
-    let path = options.token_file.as_ref().ok_or_else(|| Error::NoToken(options.node.clone()))?;
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text.trim().to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Attempt::Again(format!("there is no token file {} yet", path.display())));
-        }
-        Err(source) => return Err(Error::TokenFile { path: path.clone(), source }.into()),
-    };
-    let token = Token::parse(&text).map_err(|source| Error::Token { path: path.clone(), source })?;
-    let (path, node) = (path.clone(), options.node.clone());
-    match &token.bearer {
-        Bearer::Node(name) if name.0 == node => {}
-        other => return Err(Error::WrongBearer { path, bearer: other.to_string(), node }.into()),
-    }
-    if token.issuer.name.as_str() != options.cluster {
-        let (issuer, cluster) = (token.issuer.name.to_string(), options.cluster.clone());
-        return Err(Error::WrongCluster { path, issuer, cluster }.into());
-    }
-    if token.is_expired(clock::unix_seconds()) {
-        return Err(Error::Expired(path).into());
-    }
-    Ok((text, token))
-}
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ impl AdminApi {
             return Err(Status::failed_precondition(text));
         }
         let credentials = &self.parties.credentials;
-        let made = credentials.folder.make_next();
+        let made = credentials.keep.make_next().await;
         let next = made.map_err(|error| Status::failed_precondition(ErrorChain(&error).to_string()))?;
         let old = credentials.ca.get();
         let record = Rotation::begin(

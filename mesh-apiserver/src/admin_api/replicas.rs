@@ -96,6 +96,12 @@ impl Others {
     }
 }
 
+/// The way to a replica ended in the midst of a question: its leaf or this one's was replaced. What a replica says itself has
+/// no source here.
+fn is_cut(error: &Status) -> bool {
+    std::error::Error::source(error).is_some()
+}
+
 impl AdminApi {
     /// The holder's answer to `ask`; `None` when this replica is the holder and answers itself. While a role has no holder a
     /// person's question waits, a few seconds at most; another replica's is never passed on.
@@ -118,7 +124,7 @@ impl AdminApi {
             if let (Some(holder), Some(client)) = (&holder, client) {
                 match tokio::time::timeout(ANSWER, ask(client.clone())).await {
                     Ok(Ok(answer)) => return Ok(Some(answer)),
-                    Ok(Err(error)) if error.code() != Code::Unavailable => return Err(error),
+                    Ok(Err(error)) if error.code() != Code::Unavailable && !is_cut(&error) => return Err(error),
                     Ok(Err(error)) => last = format!("replica {}: {}", holder.replica, ErrorChain(&error)),
                     Err(_elapsed) => last = format!("replica {}: no answer", holder.replica),
                 }

@@ -15,6 +15,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::service::sign;
 use crate::credentials::Credentials;
+use crate::kubernetes::{AgentAccount, Refusal};
 use crate::own;
 use crate::trust;
 
@@ -22,6 +23,8 @@ pub struct JoinApi {
     pub cluster: ClusterName,
     pub store: Arc<dyn Store>,
     pub credentials: Arc<Credentials>,
+    /// `None`: agents enrol by tokens of this cluster alone.
+    pub account: Option<AgentAccount>,
 }
 
 #[tonic::async_trait]
@@ -45,7 +48,10 @@ impl Join for JoinApi {
         if request.node.is_empty() {
             return Err(Status::invalid_argument("the request names no node"));
         }
-        let node = NodeName(request.node);
+        let node = NodeName(request.node.clone());
+        if !request.service_account_token.is_empty() {
+            return self.enroll_pod(request, node).await;
+        }
         // Signed before the token is used up, so that a bad request can be corrected; handed out only after.
         let certificate_pem = sign(&self.credentials.ca.get(), &request.csr_pem, &node)?;
         let redeemer = csr::key_hash(&request.csr_pem)
@@ -63,11 +69,54 @@ impl Join for JoinApi {
             Status::new(token_code(&error), ErrorChain(&error).to_string())
         })?;
         tracing::info!(%node, ?redeemed, "node enrolled");
-        Ok(Response::new(v1::EnrollResponse {
+        Ok(self.enrolled(certificate_pem))
+    }
+}
+
+impl JoinApi {
+    /// By the token of the ServiceAccount of the agent's pod. It is not used up: the same pod may lose its key and enrol anew.
+    async fn enroll_pod(
+        &self,
+        request: v1::EnrollRequest,
+        node: NodeName,
+    ) -> Result<Response<v1::EnrollResponse>, Status> {
+        if !request.token.is_empty() {
+            return Err(Status::invalid_argument("the request shows two tokens: send one of them"));
+        }
+        let account = self.account.as_ref().ok_or_else(|| {
+            Status::failed_precondition(
+                "this server takes no ServiceAccount tokens: start it with --source kubernetes and \
+                 --agent-service-account NAMESPACE/NAME, or enrol by a token of `meshctl token create --node`",
+            )
+        })?;
+        let checked = account.check(&request.service_account_token, &node).await;
+        checked.map_err(|refused| {
+            let text = ErrorChain(&refused).to_string();
+            tracing::warn!(%node, error = text, "enrolment refused");
+            Status::new(pod_code(&refused), text)
+        })?;
+        let certificate_pem = sign(&self.credentials.ca.get(), &request.csr_pem, &node)?;
+        tracing::info!(%node, "node enrolled by its agent's ServiceAccount");
+        Ok(self.enrolled(certificate_pem))
+    }
+
+    fn enrolled(&self, certificate_pem: String) -> Response<v1::EnrollResponse> {
+        Response::new(v1::EnrollResponse {
             certificate_pem,
             trust_bundle_pem: self.credentials.authorities.own_bundle().pem(),
             cluster: self.cluster.to_string(),
-        }))
+        })
+    }
+}
+
+/// Unauthenticated is what another token, or the same a little later, may mend; denied is what a person has to.
+fn pod_code(refused: &Refusal) -> Code {
+    match refused {
+        Refusal::Shape | Refusal::NotAccepted { .. } | Refusal::Audience => Code::Unauthenticated,
+        Refusal::Account { .. } | Refusal::NoPod { .. } | Refusal::NoNode { .. } | Refusal::OtherNode { .. } => {
+            Code::PermissionDenied
+        }
+        Refusal::NoAnswer(_) => Code::Unavailable,
     }
 }
 

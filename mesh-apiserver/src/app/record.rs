@@ -104,7 +104,8 @@ fn compare(stored: &Declaration, config: &Config, credentials: &Credentials) -> 
     }
     if stored.uuid != credentials.ca.get().uuid() {
         bail!(
-            "the CA in {dir} (uuid {}) is not the one of this store (uuid {}): restore both from the same backup",
+            "the CA in {} (uuid {}) is not the one of this store (uuid {}): restore both from the same backup",
+            config.ca,
             credentials.ca.get().uuid(),
             stored.uuid
         );

@@ -19,10 +19,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, Bearer};
 use crate::agent_api::join::JoinApi;
 use crate::agent_api::{AgentApi, AgentService};
 use crate::credentials::Credentials;
+use crate::kubernetes::Delegates;
 
 /// A peer or agent that vanished without a word is noticed after both.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -68,14 +69,15 @@ impl Servers {
         agent: AgentApi,
         join: JoinApi,
         admin: AdminApi,
+        delegates: Option<Delegates>,
         shutdown: Shutdown,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
         let incoming = self.incoming(listener, "mesh", self.tls(ClientAuth::Optional));
         let router = server()
             .add_service(AgentService::new(agent))
             .add_service(JoinServer::new(join))
-            .add_service(AdminServer::new(admin.clone()))
-            .add_service(StoreAdminServer::new(admin));
+            .add_service(Bearer::new(AdminServer::new(admin.clone()), delegates.clone()))
+            .add_service(Bearer::new(StoreAdminServer::new(admin), delegates));
         async move { router.serve_with_incoming_shutdown(incoming, shutdown.requested_owned()).await }
     }
 

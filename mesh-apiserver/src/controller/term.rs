@@ -15,6 +15,7 @@ use super::handle::{Handle, Serving};
 use crate::export::{self, Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
+use crate::kubernetes::TrustMap;
 use crate::rotation::{Conductor, Parties};
 use crate::sights::Gather;
 use crate::source;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub federation_metrics: federation::Metrics,
     /// Whom a rotation asks.
     pub parties: Parties,
+    /// Where agents in Kubernetes learn the CAs.
+    pub trust_map: Option<TrustMap>,
 }
 
 /// Resolves when the exporter has stored who may have what, now or in a former term: a session that began before would
@@ -107,6 +110,9 @@ impl Plan {
         tasks.spawn("heartbeat", OnExit::Shutdown, Heartbeat::new(store).run(stop.clone()));
         tasks.spawn("agents' sights", OnExit::Shutdown, gather.run(stop.clone()));
         tasks.spawn("rotation", OnExit::Shutdown, conductor.run(stop.clone()));
+        if let Some(map) = self.trust_map.clone() {
+            tasks.spawn("trust of agents", OnExit::Shutdown, map.run(stop.clone()));
+        }
         let (follow, rules) = (stop.clone(), Arc::clone(&known));
         tasks.spawn("federation", OnExit::Shutdown, async move {
             match follow.unless_requested(until_rules_are_known(&*rules)).await {

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use certs::rotation::{Held, Party, Report, Stage, Step};
 use clap::Parser;
 
@@ -15,22 +17,31 @@ fn config(dir: &Path) -> Config {
     crate::args::Args::try_parse_from(flags.chain([state])).unwrap().check().unwrap()
 }
 
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+/// Nothing of a folder has to be waited for.
+fn prepare(dir: &Path) -> Credentials {
+    block_on(Credentials::prepare(&config(dir), None, &Shutdown::new())).unwrap()
+}
+
 impl Replica {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { credentials: Credentials::prepare(&config(dir.path())).unwrap(), dir }
+        Self { credentials: prepare(dir.path()), dir }
     }
 
     fn restart(&mut self) {
-        self.credentials = Credentials::prepare(&config(self.dir.path())).unwrap();
+        self.credentials = prepare(self.dir.path());
     }
 
     fn follow(&self, record: &Rotation) -> bool {
-        self.credentials.follow(Some(record), &Connections::new()).unwrap()
+        block_on(self.credentials.follow(Some(record), &Connections::new())).unwrap()
     }
 
     fn begin(&self) -> Rotation {
-        let (old, new) = (self.credentials.ca.get(), self.credentials.folder.make_next().unwrap());
+        let (old, new) = (self.credentials.ca.get(), block_on(self.credentials.keep.make_next()).unwrap());
         Rotation::begin(None, (old.hash(), &old.bundle()), (new.hash(), &new.bundle()), 0).unwrap()
     }
 
@@ -40,7 +51,7 @@ impl Replica {
         Held {
             trusts: bundle.hash_set(),
             presents: leaves.iter().map(|leaf| bundle.issuer_of(leaf).unwrap()).collect(),
-            keys: self.credentials.folder.read().unwrap().hashes().collect(),
+            keys: block_on(self.credentials.keep.read()).unwrap().hashes().collect(),
         }
     }
 
@@ -112,12 +123,12 @@ fn without_the_new_key_a_replica_trusts_and_does_not_sign() {
     let replica = Replica::new();
     let record = replica.begin();
     let old = replica.credentials.ca.get().hash();
-    replica.credentials.folder.discard_next(&record.new).unwrap();
+    block_on(replica.credentials.keep.discard_next(&record.new)).unwrap();
     replica.follow(&record);
     assert!(matches!(replica.step(&record), Step::Wait(missing) if missing[0].what.contains("has no key")));
     let mut switch = record.clone();
     switch.stage = Stage::Switch;
-    let error = replica.credentials.follow(Some(&switch), &Connections::new()).unwrap_err();
+    let error = block_on(replica.credentials.follow(Some(&switch), &Connections::new())).unwrap_err();
     assert!(error.to_string().contains("copy it there from the replica that has it"), "{error}");
     assert_eq!(replica.held().presents, [old].into());
     assert_eq!(replica.held().trusts, record.wanted().trusts);

@@ -95,7 +95,7 @@ impl Follower {
     async fn follow_ca(&self) -> Result<(), String> {
         let record = read_ca(&*self.store).await.map_err(|error| ErrorChain(&error).to_string())?;
         self.following.0.write().stage = record.value.as_ref().map(|record| record.stage);
-        let followed = self.credentials.follow(record.value.as_ref(), &self.connections);
+        let followed = self.credentials.follow(record.value.as_ref(), &self.connections).await;
         if followed.map_err(|error: Error| ErrorChain(&error).to_string())? {
             (self.reconnect)();
         }

@@ -60,18 +60,18 @@ impl Parties {
                 None => silent.push(number),
             }
         }
-        replicas.insert(self.replica, self.held());
+        replicas.insert(self.replica, self.held().await);
         let known = agents_at(&self.presence).into_iter().chain(elsewhere.into_iter().flatten());
         let agents = self.agents(known).await?;
         Ok(Census { replicas, silent, agents })
     }
 
     /// What this replica holds.
-    pub fn held(&self) -> v1::GetHeldResponse {
+    pub async fn held(&self) -> v1::GetHeldResponse {
         let trusted = self.credentials.authorities.own_bundle();
         let leaves = self.leaves();
         let issuer = |leaf: &Leaf| trusted.issuer_of(leaf).unwrap_or(CaHash::from(UNKNOWN));
-        let (keys, problem) = match self.credentials.folder.read() {
+        let (keys, problem) = match self.credentials.keep.read().await {
             Ok(cas) => (cas.hashes().map(|hash| hash.to_string()).collect(), self.following.problem()),
             Err(error) => (Vec::new(), mesh_runtime::ErrorChain(&error).to_string()),
         };

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub use self::access::{Access, AccessError, Options};
+pub use self::failure::Failure;
 use self::follower::Follower;
 use self::inventory::Inventory;
 use super::{Batch, Status};

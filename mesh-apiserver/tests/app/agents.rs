@@ -134,6 +134,7 @@ async fn a_node_token_is_good_for_one_key_of_its_node() {
         token: token.to_owned(),
         node: node.to_owned(),
         csr_pem: csr.to_owned(),
+        ..v1::EnrollRequest::default()
     };
     let other_node = join.enroll(enroll(&token, "n2", pending.csr_pem())).await.unwrap_err();
     assert!(other_node.message().contains("is for node n1, not for node n2"), "{}", other_node.message());

@@ -121,7 +121,12 @@ impl Server {
         let request = v1::CreateNodeTokenRequest { node: node.to_owned(), ttl_seconds: 60 };
         let token = self.admin().await.create_node_token(request).await.expect("a token").into_inner().token;
         let pending = PendingLeaf::generate(node).expect("a key");
-        let request = v1::EnrollRequest { token, node: node.to_owned(), csr_pem: pending.csr_pem().to_owned() };
+        let request = v1::EnrollRequest {
+            token,
+            node: node.to_owned(),
+            csr_pem: pending.csr_pem().to_owned(),
+            ..v1::EnrollRequest::default()
+        };
         let answer = JoinClient::new(self.mesh_channel(None)).enroll(request).await.expect("enrolled").into_inner();
         pending.complete(&answer.certificate_pem).expect("the certificate is for this key")
     }

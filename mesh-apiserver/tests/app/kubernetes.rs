@@ -5,9 +5,13 @@
 
 #![expect(clippy::print_stdout, reason = "what a test prints is its report")]
 
+mod accounts;
 mod api;
 mod apiserver;
+mod authority;
+mod bearer;
 mod crd;
+mod enrolment;
 mod gaps;
 mod objects;
 mod rights;

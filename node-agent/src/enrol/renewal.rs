@@ -1,5 +1,6 @@
 //! Keeps the agent's leaf fresh, and its CAs those that its cluster has: renewed well before the end, when the cluster goes
-//! over to another CA, and when an administrator asks for it. Open streams keep theirs.
+//! over to another CA, and when an administrator asks for it. Open streams keep theirs. Where it is too late for that, and the
+//! agent may, it enrols anew.
 
 use std::time::Duration;
 
@@ -93,13 +94,16 @@ impl Renewal {
         // Before the first report was answered nothing is wanted.
         let is_other = !wanted.trusts.is_empty()
             && (held.trusts != wanted.trusts || held.issuer != wanted.issuer || self.leaf_epoch < wanted.leaf_epoch);
-        is_other || self.identity.leaf.get().is_renewal_due(now)
+        is_other || self.identity.leaf.get().is_renewal_due(now) || self.identity.is_past_renewal()
     }
 
     async fn renew(&mut self) -> Result<(), String> {
         let text = |error: &(dyn std::error::Error + 'static)| ErrorChain(error).to_string();
         let identity = &self.identity;
-        let pending = PendingLeaf::generate(&identity.node).map_err(|e| text(&e))?;
+        if identity.is_past_renewal() {
+            return identity.enrol_anew().await;
+        }
+        let pending = PendingLeaf::generate(&identity.options.node).map_err(|e| text(&e))?;
         let mut request = tonic::Request::new(v1::RenewRequest { csr_pem: pending.csr_pem().to_owned() });
         request.set_timeout(PATIENCE);
         let answer = self.client.renew(request).await.map_err(|status| status.message().to_owned())?.into_inner();

@@ -82,7 +82,13 @@ const KERNEL_PATHS: &[&str] = &[
     "node-agent/tests/",
 ];
 
-const KUBERNETES_PATHS: &[&str] = &["mesh-apiserver/src/source/kubernetes.rs", "mesh-apiserver/src/source/kubernetes/"];
+/// Where objects come from, and what else is asked of Kubernetes: who somebody is, what they may do, where the CA is kept.
+const KUBERNETES_PATHS: &[&str] = &[
+    "mesh-apiserver/src/kubernetes.rs",
+    "mesh-apiserver/src/kubernetes/",
+    "mesh-apiserver/src/source/kubernetes.rs",
+    "mesh-apiserver/src/source/kubernetes/",
+];
 
 pub(super) const CRATES: &[CrateRule] = &[
     CrateRule {
@@ -91,6 +97,7 @@ pub(super) const CRATES: &[CrateRule] = &[
         paths: &["mesh-store/src/raft.rs", "mesh-store/src/raft/"],
     },
     CrateRule { name: "kube", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
+    CrateRule { name: "k8s_openapi", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
     CrateRule {
         name: "aya",
         packages: &["agent-ebpf", "agent-ebpf-common", "node-agent"],

@@ -61,7 +61,7 @@ impl Access {
         &self.location
     }
 
-    pub(super) async fn client(&self) -> Result<Client, Failure> {
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
         let mut config = read(&self.options).await?;
         config.connect_timeout = Some(CONNECT_WITHIN);
         // Retries are the follower's.

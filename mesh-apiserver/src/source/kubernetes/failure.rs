@@ -10,7 +10,7 @@ use super::access::AccessError;
 
 /// `verb` and `resource` are RBAC's words.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub enum Failure {
     #[error(transparent)]
     Access(#[from] AccessError),
     #[error("the API server {server} cannot be reached")]

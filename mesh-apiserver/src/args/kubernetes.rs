@@ -1,0 +1,83 @@
+//! The part of the command line that says what this server trusts to its cluster's Kubernetes beside objects.
+
+use clap::Args;
+use mesh_runtime::Mistakes;
+
+use crate::kubernetes::NamespacedName;
+
+#[derive(Debug, Args)]
+pub(super) struct KubernetesArgs {
+    /// With --source kubernetes: the Secret of the cluster's CA, for all replicas; made if absent. In the place of --ca-dir
+    #[arg(long, env = "ISTHMUS_KUBERNETES_CA_SECRET", value_name = "NAMESPACE/NAME")]
+    kubernetes_ca_secret: Option<String>,
+    /// With --source kubernetes: the ConfigMap from which agents learn the cluster's CAs; made if absent
+    #[arg(long, env = "ISTHMUS_KUBERNETES_TRUST_CONFIGMAP", value_name = "NAMESPACE/NAME")]
+    kubernetes_trust_configmap: Option<String>,
+    /// With --source kubernetes: the ServiceAccount of the agents' pods, which enrol by its token. Default: by tokens of
+    /// meshctl alone
+    #[arg(long, env = "ISTHMUS_AGENT_SERVICE_ACCOUNT", value_name = "NAMESPACE/NAME")]
+    agent_service_account: Option<String>,
+}
+
+/// What is where. Each is `None` where it was not asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KubernetesChoices {
+    pub ca_secret: Option<NamespacedName>,
+    pub trust_configmap: Option<NamespacedName>,
+    pub agent_account: Option<NamespacedName>,
+}
+
+impl KubernetesArgs {
+    /// `is_source`: objects come from an API server, which these are of, too.
+    pub(super) fn check(self, mistakes: &mut Mistakes, is_source: bool) -> KubernetesChoices {
+        let mut read = |flag: &str, text: Option<String>| {
+            // An empty variable of the environment is none.
+            let text = text.filter(|text| !text.is_empty())?;
+            if !is_source {
+                mistakes.add(flag, "goes with --source kubernetes only");
+            }
+            mistakes.check(flag, text.parse())
+        };
+        KubernetesChoices {
+            ca_secret: read("--kubernetes-ca-secret", self.kubernetes_ca_secret),
+            trust_configmap: read("--kubernetes-trust-configmap", self.kubernetes_trust_configmap),
+            agent_account: read("--agent-service-account", self.agent_service_account),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        kubernetes: KubernetesArgs,
+    }
+
+    const FLAGS: [&str; 3] = ["--kubernetes-ca-secret", "--kubernetes-trust-configmap", "--agent-service-account"];
+
+    fn check(value: &str, is_source: bool) -> Result<KubernetesChoices, String> {
+        let flags = FLAGS.iter().map(|flag| format!("{flag}={value}"));
+        let line = Line::try_parse_from(std::iter::once("program".to_owned()).chain(flags)).expect("known flags");
+        let mut mistakes = Mistakes::default();
+        let choices = line.kubernetes.check(&mut mistakes, is_source);
+        mistakes.finish().map(|()| choices).map_err(|mistakes| mistakes.to_string())
+    }
+
+    #[test]
+    fn names_have_a_namespace_and_go_with_the_kubernetes_source() {
+        let choices = check("mesh/it", true).unwrap();
+        assert_eq!(choices.ca_secret.unwrap().to_string(), "mesh/it");
+        assert_eq!(choices.agent_account.unwrap().account_user(), "system:serviceaccount:mesh:it");
+        assert_eq!(check("", false).unwrap(), KubernetesChoices::default());
+        let text = check("it", false).unwrap_err();
+        for flag in FLAGS {
+            assert!(text.contains(&format!("{flag}: goes with --source kubernetes only")), "{text}");
+            assert!(text.contains(&format!("{flag}: \"it\" is not NAMESPACE/NAME")), "{text}");
+        }
+    }
+}

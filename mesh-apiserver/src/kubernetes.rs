@@ -1,0 +1,30 @@
+//! What this server asks of its own cluster's Kubernetes API beside objects: who somebody is and what they may do, and the
+//! two objects that hold the cluster's CA and the bundle by which agents trust it.
+//!
+//! ```text
+//!  an agent's ServiceAccount token --AgentAccount--> TokenReview --------------------------> its node, or why not
+//!  a person's bearer token ----------Delegates-----> TokenReview, SubjectAccessReview -----> a user, or why not
+//!  credentials ----------------------CaSecret------> Secret     (ca.crt ca.key, next.crt next.key)
+//!  what the cluster trusts ----------TrustMap------> ConfigMap  (ca.crt)
+//! ```
+//! What an answer means is decided in pure functions, apart from the asking.
+//!
+//! Must never log, keep or quote a token or a key. A question that is not answered is a refusal.
+
+mod agent_account;
+mod ca_secret;
+mod client;
+mod delegates;
+mod figures;
+mod name;
+mod reviews;
+mod trust_map;
+
+pub use agent_account::{AgentAccount, Refusal};
+pub use ca_secret::{CaSecret, SecretError};
+pub use client::{Client, Error};
+pub use delegates::{Delegates, Denied, Right, User};
+pub use figures::Figures;
+pub use name::NamespacedName;
+pub use reviews::Reviews;
+pub use trust_map::TrustMap;
