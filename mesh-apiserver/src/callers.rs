@@ -27,7 +27,8 @@ pub struct Delegated {
     pub user: String,
 }
 
-/// Lets `admin-<own cluster>`, on the Unix socket root and the server's own user, and users of Kubernetes with the right to it through.
+/// Lets through: `admin-<own cluster>`, on the Unix socket root and the server's own user, and users of Kubernetes with the
+/// right to it.
 pub fn admin(extensions: &Extensions, own: &ClusterName) -> Result<(), Status> {
     if extensions.get::<Delegated>().is_some() {
         return Ok(());
