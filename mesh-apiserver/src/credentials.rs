@@ -35,7 +35,7 @@ pub enum Error {
     #[error("the cluster's CA cannot be used")]
     Ca(#[from] certs::root_ca::Error),
     #[error(transparent)]
-    Keep(#[from] keep::Error),
+    Keep(Box<keep::Error>),
     #[error("the administrator's certificate cannot be stored")]
     Admin(#[from] certs::leaf::Error),
     #[error("what is trusted cannot be kept in the state folder")]
@@ -46,6 +46,13 @@ pub enum Error {
     Authorities(#[from] certs::authorities::Error),
     #[error("the CAs of this cluster cannot verify servers")]
     Verifier(#[from] certs::client::Error),
+}
+
+/// Boxed: it is several times as large as the others.
+impl From<keep::Error> for Error {
+    fn from(error: keep::Error) -> Self {
+        Self::Keep(Box::new(error))
+    }
 }
 
 /// Shared by all that sign, serve and call in this process.

@@ -83,7 +83,7 @@ impl CaSecret {
 
     /// What is in the Secret now.
     pub async fn read(&self) -> Result<Cas, SecretError> {
-        Ok(self.contents().await?.cas()?)
+        self.contents().await?.cas()
     }
 
     /// Makes the CA that a rotation goes over to. One that is left of a rotation that never began is replaced.

@@ -52,9 +52,10 @@ impl Error {
     /// Trying the same again may help without anybody's doing.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Access(Failure::Unreachable { .. } | Failure::Silent { .. }) => true,
             Self::Refused { code, .. } => *code == 429 || *code >= 500,
-            Self::Access(Failure::Unreachable { .. } | Failure::Silent { .. }) => true,
             Self::Access(_) | Self::Unauthenticated { .. } | Self::Forbidden { .. } => false,
         }
     }

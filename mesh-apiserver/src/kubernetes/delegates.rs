@@ -107,13 +107,12 @@ impl Delegates {
             return Err(Denied::Shape);
         }
         let key = (token::hash(token), right);
-        let verdict = match self.verdicts.get(&key) {
-            Some(known) => known,
-            None => {
-                let verdict = self.ask(token, right).await?;
-                self.verdicts.insert(key, verdict.clone());
-                verdict
-            }
+        let verdict = if let Some(known) = self.verdicts.get(&key) {
+            known
+        } else {
+            let verdict = self.ask(token, right).await?;
+            self.verdicts.insert(key, verdict.clone());
+            verdict
         };
         match verdict {
             Verdict::Granted(name) => Ok(User(name)),

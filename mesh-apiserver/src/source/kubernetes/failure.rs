@@ -51,7 +51,7 @@ impl Asked {
     pub(super) fn failed(&self, error: kube::Error) -> Failure {
         let server = self.server.clone();
         match error {
-            kube::Error::Api(status) => self.refused(status.code, status.message),
+            kube::Error::Api(status) => self.refused(status.code, &status.message),
             kube::Error::Auth(error) => Failure::Credentials { server, reason: without_secrets(&error) },
             kube::Error::Service(source) => Failure::Unreachable { server, source },
             other => Failure::Unreachable { server, source: Box::new(other) },
@@ -59,7 +59,7 @@ impl Asked {
     }
 
     /// By the code and message of a `metav1.Status`.
-    pub(super) fn refused(&self, code: u16, message: String) -> Failure {
+    pub(super) fn refused(&self, code: u16, message: &str) -> Failure {
         let Self { server, verb, resource } = self.clone();
         let message = message.trim().chars().take(400).collect();
         match code {
@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn a_refusal_names_the_verb_the_resource_and_what_to_do() {
         let said = "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" at the cluster scope";
-        let text = asked().refused(403, said.to_owned()).to_string();
+        let text = asked().refused(403, said).to_string();
         let remedy = "Bind the ClusterRole of docs/kubernetes/source-rbac.yaml to that account";
         assert_eq!(text, format!("may not list pods: {said}. {remedy}"));
-        let text = asked().refused(401, "Unauthorized".to_owned()).to_string();
+        let text = asked().refused(401, "Unauthorized").to_string();
         assert!(text.contains("https://api:6443 does not accept the credentials (Unauthorized): renew"), "{text}");
-        assert!(matches!(asked().refused(410, String::new()), Failure::Expired { .. }));
-        let text = asked().refused(500, "etcdserver: request timed out\n".to_owned()).to_string();
+        assert!(matches!(asked().refused(410, ""), Failure::Expired { .. }));
+        let text = asked().refused(500, "etcdserver: request timed out\n").to_string();
         assert_eq!(text, "cannot list pods: the API server says: etcdserver: request timed out (500)");
     }
 

@@ -183,7 +183,7 @@ impl<'a> Follower<'a> {
             }
             Event::Deleted { key, version } => (self.inventory.lock().delete(&key), version),
             Event::Bookmark { version } => (Vec::new(), version),
-            Event::Error { code, message } => return Err(asked.refused(code, message).into()),
+            Event::Error { code, message } => return Err(asked.refused(code, &message).into()),
         };
         self.deliver(changes).await?;
         let goes_on = self.progress.shown(&version);
