@@ -1,7 +1,7 @@
 //! Pinned attachments: a program at a device's or a cgroup's hook. They hold without any process.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use crate::pins::{self, Pins};
@@ -83,6 +83,21 @@ fn inspect(path: &Path) -> Result<Option<Link>, Error> {
         Target::Cgroup(id) => Place::Cgroup { id },
     };
     Ok(Some(Link { name, program, program_id: facts.program_id, place }))
+}
+
+/// How many programs are attached to a device of the calling thread's network namespace, whoever attached them (tcx only).
+pub fn count_at_device(ifindex: u32) -> io::Result<u32> {
+    count_at(ifindex, &[Hook::TcxIngress, Hook::TcxEgress])
+}
+
+/// How many programs of the kinds that a datapath has are attached to a cgroup itself, whoever attached them.
+pub fn count_at_cgroup(cgroup: BorrowedFd<'_>) -> io::Result<u32> {
+    let hooks = [Hook::Connect4, Hook::Connect6, Hook::GetPeerName4, Hook::GetPeerName6];
+    count_at(cgroup.as_raw_fd().cast_unsigned(), &hooks)
+}
+
+fn count_at(target: u32, hooks: &[Hook]) -> io::Result<u32> {
+    hooks.iter().map(|hook| sys::program_count(target, *hook)).sum()
 }
 
 /// Attaches first in the device's chain, or exchanges the program where this device has the link already. A pin of a device

@@ -17,6 +17,7 @@ const MAP_GET_NEXT_KEY: u32 = 4;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
+const PROG_QUERY: u32 = 16;
 const MAP_LOOKUP_BATCH: u32 = 24;
 const MAP_UPDATE_BATCH: u32 = 26;
 const LINK_CREATE: u32 = 28;
@@ -288,6 +289,26 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         old: 0,
     };
     bpf(LINK_UPDATE, &mut attr).map(drop)
+}
+
+#[repr(C)]
+struct ProgramQuery {
+    target: u32,
+    hook: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+}
+
+/// How many programs are attached to a device of this network namespace, or to a cgroup (its file descriptor).
+pub(crate) fn program_count(target: u32, hook: Hook) -> io::Result<u32> {
+    // Room for none: the kernel gives their number alone.
+    let mut attr =
+        ProgramQuery { target, hook: hook as u32, query_flags: 0, attach_flags: 0, programs: 0, count: 0, pad: 0 };
+    bpf(PROG_QUERY, &mut attr)?;
+    Ok(attr.count)
 }
 
 /// The memory of a mappable array map, shared with the programs.

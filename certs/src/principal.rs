@@ -124,7 +124,7 @@ impl Principal {
         Self { authority: Authority::Own, name: name.to_owned(), is_user: true }
     }
 
-    /// The root user of the machine, coming over a Unix socket that only root may open.
+    /// Root, or the user that the server runs as, coming over a Unix socket that nobody else may open.
     pub fn local_root(own: &ClusterName) -> Self {
         Self { authority: Authority::Own, name: format!("admin-{own}"), is_user: false }
     }

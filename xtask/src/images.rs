@@ -25,13 +25,15 @@ use self::contents::{IMAGES, Image};
 use self::graph::Graph;
 use crate::repo::Repo;
 
+const REGISTRY: &str = "ghcr.io/isthmus-mesh";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Take the programs of the dev profile: for tests on this machine, larger and slow
     #[arg(long)]
     dev: bool,
     /// What stands before the images' names
-    #[arg(long, value_name = "PREFIX", default_value = "ghcr.io/isthmus-mesh")]
+    #[arg(long, value_name = "PREFIX", default_value = REGISTRY)]
     registry: String,
     /// Their tag
     #[arg(long, value_name = "TAG", default_value = env!("CARGO_PKG_VERSION"))]
@@ -39,6 +41,14 @@ pub(crate) struct Options {
     /// Only this image; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+}
+
+impl Options {
+    /// All images, as a test on this machine takes them.
+    pub(crate) fn for_tests() -> Self {
+        let (registry, tag) = (REGISTRY.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        Self { dev: true, registry, tag, only: Vec::new() }
+    }
 }
 
 /// One line of `target/images/images.json`.

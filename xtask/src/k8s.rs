@@ -1,12 +1,12 @@
 //! Real Kubernetes clusters: the programs that they are made of, the tests on them, and some that stay for a person. The
-//! tests are `topology-tests/tests/kubernetes.rs`; this builds what they start.
+//! tests are `topology-tests/tests/kubernetes.rs` and `kubernetes_mesh/`; this builds what they start.
 
 use std::ffi::OsString;
 
 use anyhow::{Result, bail};
 
 use crate::repo::{Repo, succeeds};
-use crate::{bootstrap, lab};
+use crate::{bootstrap, images, lab};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -36,11 +36,15 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> Result<bool> {
     if !tools(repo)? {
         bail!("Kubernetes' programs could not be built");
     }
-    if !repo.cargo(["build", "--locked", "--workspace", "--bins", "--test", "kubernetes"])? {
+    // Before the ordinary build, which then puts its own programs where these were made.
+    images::run(repo, &images::Options::for_tests())?;
+    let tests = ["--test", "kubernetes", "--test", "kubernetes_mesh"];
+    let mut build = repo.cargo_command();
+    if !succeeds(build.args(["build", "--locked", "--workspace", "--bins"]).args(tests))? {
         bail!("the programs do not build");
     }
     let mut test = repo.cargo_command();
-    test.args(["test", "--locked", "--workspace", "--test", "kubernetes", "--"]).args(&options.only);
+    test.args(["test", "--locked", "--workspace"]).args(tests).arg("--").args(&options.only);
     // One at a time: the clusters share the machine's cores, and their times are printed.
     succeeds(test.args(["--nocapture", "--test-threads=1"]))
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use agent_ebpf::common::Service;
 use agent_ebpf::common::verdict::{direction::FROM_POD, reason};
-use agent_ebpf::links::{Attached, Place as At};
+use agent_ebpf::links::{Attached, Place as At, count_at_device};
 use agent_ebpf::maps::{Access, Error};
 use agent_ebpf::pins::{Pins, map, program};
 use agent_ebpf::testrun::{Context, TestRun};
@@ -36,6 +36,7 @@ fn a_restarted_agent_finds_its_maps_with_their_content_and_its_links_with_its_pr
         assert_eq!(first.attach_pod(device).unwrap(), Attached::New);
         let before = first.links().unwrap();
         assert_eq!(before.len(), 2);
+        assert_eq!(count_at_device(device).unwrap(), 2);
         drop(first);
 
         assert_eq!(agent_ebpf::links::list(&Pins::under(place.bpffs())).unwrap(), before, "links outlive the agent");
@@ -55,7 +56,9 @@ fn a_restarted_agent_finds_its_maps_with_their_content_and_its_links_with_its_pr
         }
         assert_eq!(second.attach_pod(device).unwrap(), Attached::Kept);
         assert_eq!(second.links().unwrap().len(), 2);
+        assert_eq!(count_at_device(device).unwrap(), 2, "exchanged, not added");
         second.remove().unwrap();
+        assert_eq!(count_at_device(device).unwrap(), 0);
         assert!(!place.pins().exists());
     });
 }

@@ -153,7 +153,10 @@ impl Exporter {
                 _ = expiry.tick() => self.facts.expire(clock::unix_nanos()),
             }
             self.flush().await?;
-            self.publish_status();
+            // Of half a scan nothing can be said: a pod may be read before the Node whose prefix it is in.
+            if self.is_complete {
+                self.publish_status();
+            }
         }
     }
 

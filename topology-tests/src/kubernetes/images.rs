@@ -14,7 +14,7 @@ use crate::proc;
 
 /// What holds a pod's namespaces. The container runtime names it.
 pub const PAUSE: &str = "localhost/isthmus-pause:1";
-/// `lab-workload` and a shell: serves the ports of `PORTS` and says who it is.
+/// `lab-workload` and a shell: serves the ports of `PORTS` and says who it is. `ask-udp ADDRESS:PORT` asks one over UDP.
 pub const WORKLOAD: &str = "localhost/isthmus-workload:1";
 pub const COREDNS: &str = "localhost/isthmus-coredns:1";
 
@@ -70,6 +70,12 @@ impl Image {
         Ok(())
     }
 
+    /// Adds a script that starts the image's program with these words, and what else it is given.
+    fn script(&mut self, at: &str, words: &str) -> Result<()> {
+        let script = format!("#!/bin/sh\nexec {} {words} \"$@\"\n", self.entry.join(" "));
+        append(&mut self.layer, at, script.as_bytes())
+    }
+
     /// A link to busybox for each of its programs that this image is to have.
     fn applets(&mut self) -> Result<()> {
         self.program(BUSYBOX, &busybox())?;
@@ -114,6 +120,7 @@ pub fn write_all(folder: &Path, coredns: &Path, workload: &Path) -> Result<Vec<P
     dns.program("/coredns", coredns)?;
     let mut server = Image::new(WORKLOAD, &[]);
     server.linked_program("/bin/lab-workload", workload)?;
+    server.script("bin/ask-udp", "ask-udp")?;
     server.applets()?;
     let mut files = Vec::new();
     for (name, image) in [("pause", pause), ("coredns", dns), ("workload", server)] {

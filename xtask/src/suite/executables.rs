@@ -43,7 +43,7 @@ impl Group {
             Self::Integration => 330,
             Self::Verifier => 30,
             Self::Scenarios => 630,
-            Self::Kubernetes => 300,
+            Self::Kubernetes => 600,
         })
     }
 
@@ -66,7 +66,7 @@ impl Group {
 /// Tests of `topology-tests` that run whole processes but no lab.
 const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
 /// Its tests on real Kubernetes clusters.
-const ON_KUBERNETES: &str = "kubernetes";
+const ON_KUBERNETES: [&str; 2] = ["kubernetes", "kubernetes_mesh"];
 
 /// A built test program.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl Executable {
         match (self.is_integration, self.package_name().as_str()) {
             (false, _) => Group::Unit,
             (true, "topology-tests") if WITHOUT_LAB.contains(&self.target.as_str()) => Group::Integration,
-            (true, "topology-tests") if self.target == ON_KUBERNETES => Group::Kubernetes,
+            (true, "topology-tests") if ON_KUBERNETES.contains(&self.target.as_str()) => Group::Kubernetes,
             (true, "topology-tests") => Group::Scenarios,
             (true, "agent-ebpf") => Group::Verifier,
             (true, _) => Group::Integration,

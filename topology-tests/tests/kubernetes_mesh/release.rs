@@ -1,0 +1,164 @@
+//! The chart's release in one cluster, done as docs/install.md and the chart's notes tell people to: install, enrol, connect,
+//! uninstall, with helm, kubectl and meshctl in the server's pod.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use topology_tests::deadline::wait_for;
+use topology_tests::kubernetes::Kubernetes;
+use topology_tests::kubernetes::cluster::Cluster;
+use topology_tests::kubernetes::kubectl::{Kubectl, has_condition};
+use topology_tests::names::cgroup_mount;
+use topology_tests::proc;
+
+use crate::images::Images;
+
+pub(crate) const NAMESPACE: &str = "isthmus";
+const RELEASE: &str = "isthmus";
+const SERVER: &str = "isthmus-mesh-apiserver-1";
+const TOKENS: &str = "isthmus-enrol-tokens";
+const AGENTS: &str = "app.kubernetes.io/component=node-agent";
+const READY: Duration = Duration::from_secs(120);
+
+/// A cluster that the chart is, or is to be, installed in.
+pub(crate) struct Release<'a> {
+    pub(crate) cluster: &'a Cluster,
+    helm: PathBuf,
+    kubectl: &'a Kubectl,
+}
+
+impl<'a> Release<'a> {
+    pub(crate) fn new(run: &'a Kubernetes, cluster: &str) -> Result<Self> {
+        let cluster = run.cluster(cluster)?;
+        Ok(Self { cluster, helm: run.tools.program("helm")?, kubectl: &cluster.control_plane.kubectl })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.cluster.plan.name
+    }
+
+    /// Namespace and chart, as docs/install.md says.
+    pub(crate) fn install(&self, images: &Images, id: u32) -> Result<()> {
+        self.kubectl.run(&["create", "namespace", NAMESPACE])?;
+        self.kubectl.run(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=privileged"])?;
+        let values = self.values(images, id).to_string();
+        let mut helm = self.helm();
+        helm.args(["install", RELEASE]).arg(chart()).args(["-n", NAMESPACE, "-f", "-"]);
+        proc::output_given("helm install", helm, &values).map(drop)
+    }
+
+    /// What these nodes are, where it differs from most people's: no volumes, no WireGuard in the kernel, and the root of the
+    /// unified hierarchy is a node's own, so that all of its pods are below it.
+    fn values(&self, images: &Images, id: u32) -> Value {
+        json!({
+            "cluster": { "name": self.name(), "id": id, "serviceCIDRs": [self.cluster.plan.service_cidr] },
+            "image": { "registry": images.registry, "tag": images.tag, "pullPolicy": "Never" },
+            "apiserver": { "persistence": { "enabled": false } },
+            "agent": { "podCgroups": ["."], "hostPaths": { "cgroup": cgroup_mount() } },
+            "tunnel": { "enabled": true },
+        })
+    }
+
+    /// A token for each node in one Secret, which is deleted when all agents are ready.
+    pub(crate) fn enrol(&self) -> Result<()> {
+        self.kubectl.rolled_out(NAMESPACE, "statefulset/isthmus-mesh-apiserver", READY)?;
+        let mut tokens = serde_json::Map::new();
+        for node in &self.cluster.nodes {
+            let token = self.meshctl(&["token", "create", "--node", node.name()], None)?;
+            tokens.insert(node.name().to_owned(), token.into());
+        }
+        let metadata = json!({ "name": TOKENS, "namespace": NAMESPACE });
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": tokens });
+        self.kubectl.apply(&secret.to_string())?;
+        // A kubelet brings a Secret's change into a pod within a minute or two, and at once when the pod changes.
+        self.kubectl.run(&["annotate", "pods", "-n", NAMESPACE, "-l", AGENTS, "mesh.isthmus.io/tokens=1"])?;
+        self.kubectl.rolled_out(NAMESPACE, "daemonset/isthmus-node-agent", READY).with_context(|| self.agents_say())?;
+        self.kubectl.run(&["delete", "secret", "-n", NAMESPACE, TOKENS]).map(drop)
+    }
+
+    /// The last words of all agents.
+    fn agents_say(&self) -> String {
+        let args = ["logs", "-n", NAMESPACE, "-l", AGENTS, "--tail=4", "--prefix"];
+        self.kubectl.run(&args).unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    /// meshctl in the server's pod: who may `kubectl exec` there administrates.
+    pub(crate) fn meshctl(&self, args: &[&str], input: Option<&str>) -> Result<String> {
+        let mut command = self.kubectl.command();
+        command.args(["exec", "-i", "-n", NAMESPACE, SERVER, "--", "meshctl"]).args(args);
+        proc::output_given(&format!("meshctl {}", args.join(" ")), command, input.unwrap_or_default())
+    }
+
+    /// Joins another cluster: that one makes a token, this one redeems it. Gives when the command to join began.
+    pub(crate) fn connect(&self, id: u32, other: &Release<'_>) -> Result<Instant> {
+        let id = id.to_string();
+        let token = other.meshctl(&["token", "create", "--peer", self.name(), "--peer-id", &id], None)?;
+        let begun = Instant::now();
+        self.meshctl(&["connect", self.name(), "--token-file", "-"], Some(&token))?;
+        Ok(begun)
+    }
+
+    /// This side's half: meshctl in the pod knows this cluster only, and exits with 2 because it cannot ask the other one.
+    pub(crate) fn disconnect(&self, other: &str) -> Result<()> {
+        match self.meshctl(&["disconnect", self.name(), other], None) {
+            Err(error) if !format!("{error:#}").contains("disconnected") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What helm says. Its hook has cleaned the nodes when it ends.
+    pub(crate) fn uninstall(&self) -> Result<String> {
+        let mut helm = self.helm();
+        helm.args(["uninstall", RELEASE, "-n", NAMESPACE, "--timeout", "5m"]);
+        let said = proc::output("helm uninstall", helm)?;
+        self.kubectl.run(&["delete", "namespace", NAMESPACE, "--timeout=60s"])?;
+        Ok(said)
+    }
+
+    /// Waits until so many pods with a label are ready and no other is there, and gives their names.
+    pub(crate) fn pods(&self, label: &str, count: usize) -> Result<Vec<Pod>> {
+        wait_for(&format!("{count} pods {label} of {} to be ready", self.name()), READY, || {
+            let list = self.kubectl.get(&["pods", "-n", "default", "-l", label])?;
+            let all = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let ready = all.iter().filter(|pod| has_condition(pod, "Ready")).filter_map(Pod::of).collect::<Vec<_>>();
+            if ready.len() == count && all.len() == count {
+                Ok(Some(ready))
+            } else {
+                anyhow::bail!("{} there, ready: {ready:?}", all.len())
+            }
+        })
+    }
+
+    pub(crate) fn kubectl(&self) -> &Kubectl {
+        self.kubectl
+    }
+
+    fn helm(&self) -> Command {
+        let mut command = Command::new(&self.helm);
+        // Its caches and its configuration are not the user's.
+        command.env_clear().env("HOME", "/nonexistent").env("HELM_DRIVER", "secret");
+        command.arg("--kubeconfig").arg(&self.cluster.control_plane.kubeconfig);
+        command
+    }
+}
+
+/// A pod that is ready.
+#[derive(Debug, Clone)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) ip: String,
+}
+
+impl Pod {
+    fn of(object: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(Self { name: text(&object["metadata"]["name"])?, ip: text(&object["status"]["podIP"])? })
+    }
+}
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("..")).join("helm/isthmus")
+}
