@@ -16,7 +16,7 @@ use topology_tests::nursery;
 /// socket. The pause is for the server, which takes the end of what it is sent for the end of the connection.
 pub(crate) fn http_get(ip: &str) -> String {
     let request = r"printf 'GET / HTTP/1.1\r\nHost: mesh\r\nConnection: close\r\n\r\n'";
-    format!("({request}; sleep 0.2) | nc -w 2 {ip} 80 | grep cluster")
+    format!("({request}; sleep 0.2) | nc -w 2 {ip} 80 | grep '^{{'")
 }
 
 /// The lines of a command that runs, with their moments. Ended when dropped.
