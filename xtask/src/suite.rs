@@ -1,7 +1,7 @@
 //! `test` and `lint`: every check and test in a fixed order, each with its time and budget, counted at the end.
 //!
 //! ```text
-//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios, images, kubernetes -> fuzz -> doc -> deny
+//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios, kubernetes -> fuzz -> doc -> deny
 //! ```
 //! Everything is built once: all stages use the dev profile and the whole workspace, so features never differ, and the
 //! tests are run as the programs that `build` made.
@@ -20,7 +20,7 @@ use self::executables::{Executable, Group};
 use self::report::Report;
 use self::stage::{Outcome, Stage};
 use crate::repo::{self, Repo};
-use crate::{bootstrap, deny, fuzz, images, layers, orphans, size};
+use crate::{bootstrap, deny, fuzz, layers, orphans, size};
 
 /// Manifests that nobody here wrote, which one scenario runs; in a folder beside the checkout on the project's machines.
 const REAL_MANIFESTS: (&str, &str) = ("ISTHMUS_MANIFESTS", "../shared/data/online-boutique");
@@ -52,12 +52,6 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> bool {
     });
     if is_built {
         for group in Group::ALL {
-            if group == Group::Kubernetes {
-                // After the tests that run the ordinary programs, in whose place these are linked.
-                report.gate(Stage { name: "images", budget: minutes(4) }, || {
-                    images::run(repo, &images::Options::for_tests())
-                });
-            }
             let stage = Stage { name: group.name(), budget: group.budget() };
             report.tests(stage, || run_group(repo, &executables, group, options.only.as_deref()));
         }

@@ -32,7 +32,7 @@ use crate::trace::Trace;
 /// From the command to join to the first answer of the other cluster: acceptance of the design.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// How long anything else may take to be seen.
-const SEEN: Duration = Duration::from_secs(60);
+const SEEN: Duration = Duration::from_mins(1);
 /// Between a pod's readiness in one cluster and its first answer in the other. Mostly kubectl's and the shell's own time.
 const CONVERGED: Duration = Duration::from_secs(3);
 const REPETITIONS: usize = 5;

@@ -21,7 +21,7 @@ const RELEASE: &str = "isthmus";
 const SERVER: &str = "isthmus-mesh-apiserver-1";
 const TOKENS: &str = "isthmus-enrol-tokens";
 const AGENTS: &str = "app.kubernetes.io/component=node-agent";
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 
 /// A cluster that the chart is, or is to be, installed in.
 pub(crate) struct Release<'a> {
