@@ -74,7 +74,7 @@ async fn source(server: &Server) -> v1::SourceStatus {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn objects_of_an_api_server_become_keys_and_one_that_is_malformed_is_named() {
+async fn objects_of_an_api_server_become_keys_and_a_setting_that_is_none_is_named() {
     let Some(kube) = Kube::find() else { return };
     let _alone = ONE_AT_A_TIME.lock().await;
     let apiserver = kube.start().await;

@@ -74,8 +74,6 @@ impl Kube {
             .args(["--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc"])
             // Nobody makes accounts for pods here.
             .arg("--disable-admission-plugins=ServiceAccount")
-            // As in clusters that were made before Kubernetes 1.36: 10.1.09.0/24 was a prefix then.
-            .arg("--feature-gates=StrictIPCIDRValidation=false")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         for (flag, file) in [

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::apiserver::{Apiserver, Kube};
+use super::objects::service;
 use super::{ONE_AT_A_TIME, exported, flags, shop, source, until_exported};
-use crate::harness::Server;
+use crate::harness::{Server, until};
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const NAME: &str = "serviceexports.multicluster.x-k8s.io";
@@ -20,7 +21,7 @@ async fn install(apiserver: &Apiserver) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resource_is_found_when_its_crd_is_installed_and_its_objects_go_with_it() {
+async fn a_resource_is_found_when_its_crd_is_installed_one_malformed_object_is_left_out_and_all_go_with_it() {
     let Some(kube) = Kube::find() else { return };
     let _alone = ONE_AT_A_TIME.lock().await;
     let apiserver = kube.start().await;
@@ -32,13 +33,29 @@ async fn a_resource_is_found_when_its_crd_is_installed_and_its_objects_go_with_i
 
     install(&apiserver).await;
     let collection = "/apis/multicluster.x-k8s.io/v1alpha1/namespaces/shop/serviceexports";
-    let export =
-        json!({"apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceExport", "metadata": {"name": "cart"}});
-    apiserver.api.create_when_possible(collection, &export).await;
+    let export = |name: &str| json!({"apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceExport", "metadata": {"name": name}});
+    apiserver.api.create_when_possible(collection, &export("cart")).await;
     until_exported(&server, EXPORTED, true).await;
+
+    // Of built-in kinds the API server lets nothing through that is malformed; of a CRD's, what its schema does not forbid.
+    service(&apiserver, "pay", "10.101.0.9", &json!({"mesh.isthmus.io/global": "true"})).await;
+    let mut odd = export("pay");
+    odd["spec"] = json!({"exportedLabels": "none"});
+    apiserver.api.create(collection, &odd).await;
+    let error =
+        until("the malformed object's name", || async { source(&server).await.errors.into_iter().next() }).await;
+    assert_eq!(error.object, "ServiceExport shop/pay");
+    assert!(error.error.starts_with("invalid type: string \"none\", expected a map"), "{error:?}");
+    let of_pay = EXPORTED.replace("cart", "pay");
+    let keys = exported(&server).await;
+    assert!(keys.contains_key(EXPORTED) && !keys.contains_key(&of_pay), "left out alone");
+    apiserver.api.patch(&format!("{collection}/pay"), &json!({"spec": {"exportedLabels": {"a": "b"}}})).await;
+    until_exported(&server, &of_pay, true).await;
+    assert!(source(&server).await.errors.is_empty());
 
     apiserver.api.delete(&format!("{CRDS}/{NAME}")).await;
     until_exported(&server, EXPORTED, false).await;
+    until_exported(&server, &of_pay, false).await;
     assert_eq!(source(&server).await.trouble, "");
     server.app.stop().await;
 }
