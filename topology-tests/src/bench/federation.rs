@@ -205,6 +205,9 @@ pub struct Results {
     pub hostile: BTreeMap<String, Harm>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<Failover>,
+    /// Parts that could not be measured, and why: what the others gave is kept.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, String>,
     pub rows: Vec<Row>,
 }
 
@@ -225,9 +228,14 @@ pub async fn run(plan: &Plan) -> Result<Results> {
             Part::Hostile => hostile::measure(plan, &mut results).await,
             Part::Streams => streams::measure(plan, &mut results).await,
         };
-        done.with_context(|| format!("measure {part}"))?;
+        if let Err(error) = done {
+            results.failed.insert(part.to_string(), format!("{error:#}"));
+        }
     }
-    std::fs::remove_dir_all(&plan.folder).with_context(|| format!("remove {}", plan.folder.display()))?;
+    // What failed left its logs there.
+    if results.failed.is_empty() {
+        std::fs::remove_dir_all(&plan.folder).with_context(|| format!("remove {}", plan.folder.display()))?;
+    }
     results.rows = verdict::rows(&results);
     Ok(results)
 }

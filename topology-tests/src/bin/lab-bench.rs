@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
@@ -135,7 +135,13 @@ fn federation_area(out: &Path, only: &[Part], clusters: Option<u32>, quick: bool
         let path = out.join(format!("{name}.svg"));
         std::fs::write(&path, picture).with_context(|| format!("write {}", path.display()))?;
     }
-    Ok(federation::table(&report.results.rows))
+    let table = federation::table(&report.results.rows);
+    let failed: Vec<String> =
+        report.results.failed.iter().map(|(part, why)| format!("measure {part}: {why}")).collect();
+    if !failed.is_empty() {
+        bail!("{table}\n{}\nlogs: {}", failed.join("\n"), plan.folder.display());
+    }
+    Ok(table)
 }
 
 fn convergence_area(out: &Path, samples: usize) -> Result<Table> {
