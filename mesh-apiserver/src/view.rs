@@ -45,7 +45,7 @@ pub use subscription::Subscription;
 /// # Invariants
 /// - A backend that its Service withdraws, by its own setting, under the verdict on its cluster is not visible. Addresses,
 ///   numbers and nodes stay: connections that still work are not cut, and policy keeps its meaning.
-/// - Nothing of a cluster is visible that is no peer, or whose configuration is not mirrored: see [`joined`].
+/// - Nothing of a cluster is visible that is no peer, or whose configuration is not mirrored: see `joined`.
 /// - Everything else is.
 /// - What a change says is exactly the difference between the visible objects before and after it.
 #[derive(Clone)]

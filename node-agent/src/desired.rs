@@ -68,7 +68,7 @@ impl View {
         self.revision = revision;
     }
 
-    /// To be called once much has been taken in: see [`Addresses::compact`].
+    /// To be called once much has been taken in: it gives back what the maps of addresses hold in reserve.
     pub fn compact(&mut self) {
         self.ips.compact();
     }

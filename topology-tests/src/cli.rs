@@ -97,7 +97,7 @@ enum Format {
 struct Exec {
     #[command(flatten)]
     lab: Named,
-    /// A node, or a pod as [cluster/][namespace/]name
+    /// A node, or a pod as `[cluster/][namespace/]name`
     target: String,
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -107,7 +107,7 @@ struct Exec {
 struct Kill {
     #[command(flatten)]
     lab: Named,
-    /// [cluster/][namespace/]name
+    /// `[cluster/][namespace/]name`
     pod: String,
 }
 

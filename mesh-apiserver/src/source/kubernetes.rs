@@ -7,7 +7,7 @@
 //!  text --wire--> Item (object, or why not) --inventory--> what differs from what was delivered --> Batch
 //! ```
 //! The only code that names `kube`, and of it only the client: its configuration, credentials, TLS and requests. What is
-//! asked and what an answer means is here, in pure parts ([`wire`], [`progress`], [`inventory`]), because a list must replace
+//! asked and what an answer means is here, in pure parts (`wire`, `progress`, `inventory`), because a list must replace
 //! what is known without taking anything back in between, and a malformed object must be left out alone.
 //!
 //! It only ever reads. Only the replica that exports for its cluster runs it: one set of watches a cluster.
