@@ -4,6 +4,11 @@ use clap::Parser;
 use mesh_apiserver::{app, args};
 use mesh_runtime::{ErrorChain, Shutdown, exit, telemetry};
 
+/// What a restart reads back and frees again is given back to the kernel, by a thread that looks for it: glibc kept up to
+/// 250 MiB of it in two of seven starts, depending on what lay behind it (docs/federation-benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,

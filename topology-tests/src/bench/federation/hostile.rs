@@ -9,7 +9,7 @@ use super::agent::Agent;
 use super::bootstrap::{PATIENCE, begin, follow};
 use super::peers::Peers;
 use super::{Plan, Results};
-use crate::bench::stats::{percentile, rounded};
+use crate::bench::stats::{median, percentile, rounded};
 
 /// A behaviour, as `mesh-mock` is told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumIter)]
@@ -22,18 +22,27 @@ pub enum Trouble {
 }
 
 /// What one did to the others.
+///
+/// A p99 is the median of those of the windows: what lasts is in most of them, while a disk that stalls once, in the calm or
+/// in the trouble, decides neither.
 #[derive(Debug, Clone, Serialize)]
 pub struct Harm {
-    /// In the calm before.
+    /// In the calm, half of it before and half of it after.
     pub calm_p99_ms: f64,
     /// While it lasted.
     pub p99_ms: f64,
     /// `p99_ms / calm_p99_ms`.
     pub ratio: f64,
+    /// Of all changes at once, in the calm and while it lasted.
+    pub calm_p99_of_all_ms: f64,
+    pub p99_of_all_ms: f64,
     /// Changes of the others that arrived while it lasted, and how many were made.
     pub seen: usize,
     pub made: usize,
 }
+
+/// Windows in the whole time, and in the calm.
+const WINDOWS: u32 = 6;
 
 impl Trouble {
     /// The command that begins it.
@@ -64,7 +73,7 @@ pub(super) async fn measure(plan: &Plan, results: &mut Results) -> Result<()> {
     server.end()
 }
 
-/// The last cluster's behaviour, beside the calm before it, while all the others change as they do.
+/// The last cluster's behaviour, beside the calm before and after it, while all the others change as they do.
 pub async fn harm(
     peers: &mut Peers,
     agent: &Agent,
@@ -73,19 +82,48 @@ pub async fn harm(
     per_second: u32,
     lasting: Duration,
 ) -> Result<Harm> {
-    let mut calm = others(agent, hostile, lasting / 2).await;
+    let window = lasting / WINDOWS;
+    let mut calm = Windows::default();
+    calm.watch(agent, hostile, window, WINDOWS / 2).await;
     peers.tell(command)?;
-    let mut troubled = others(agent, hostile, lasting).await;
+    let mut troubled = Windows::default();
+    troubled.watch(agent, hostile, window, WINDOWS).await;
     peers.tell(&format!("behave {hostile} calm"))?;
-    let (calm_p99, p99) = (percentile(&mut calm, 99.0), percentile(&mut troubled, 99.0));
+    // What is still on its way belongs to neither.
+    drop(others(agent, hostile, window / 2).await);
+    calm.watch(agent, hostile, window, WINDOWS / 2).await;
+    let (calm_p99, p99) = (calm.p99(), troubled.p99());
     let made = (u128::from(per_second) * lasting.as_millis() / 1000) as usize;
     Ok(Harm {
         calm_p99_ms: rounded(calm_p99),
         p99_ms: rounded(p99),
         ratio: rounded(p99 / calm_p99),
-        seen: troubled.len(),
+        calm_p99_of_all_ms: rounded(calm.p99_of_all()),
+        p99_of_all_ms: rounded(troubled.p99_of_all()),
+        seen: troubled.0.iter().map(Vec::len).sum(),
         made,
     })
+}
+
+/// Ages of changes, by the window in which they came.
+#[derive(Default)]
+struct Windows(Vec<Vec<f64>>);
+
+impl Windows {
+    async fn watch(&mut self, agent: &Agent, but: u32, window: Duration, times: u32) {
+        for _ in 0..times {
+            self.0.push(others(agent, but, window).await);
+        }
+    }
+
+    fn p99(&mut self) -> f64 {
+        let mut each: Vec<f64> = self.0.iter_mut().map(|window| percentile(window, 99.0)).collect();
+        median(&mut each)
+    }
+
+    fn p99_of_all(&self) -> f64 {
+        percentile(&mut self.0.concat(), 99.0)
+    }
 }
 
 /// How old the changes of all but one cluster are as they come, for a time.
@@ -94,4 +132,20 @@ async fn others(agent: &Agent, but: u32, lasting: Duration) -> Vec<f64> {
     tokio::time::sleep(lasting).await;
     let but = format!("mock-{but}");
     agent.take_ages().into_iter().filter(|(cluster, _)| *cluster != but).flat_map(|(_, ages)| ages).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_window_in_which_the_disk_stalled_does_not_decide_and_all_of_them_do() {
+        let with = |stalled: usize| {
+            let windows = (0..6).map(|n| vec![if n < stalled { 50.0 } else { 5.0 }; 100]);
+            let mut windows = Windows(windows.collect());
+            (windows.p99(), windows.p99_of_all())
+        };
+        assert_eq!(with(1), (5.0, 50.0));
+        assert_eq!(with(4), (50.0, 50.0));
+    }
 }
