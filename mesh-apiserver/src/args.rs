@@ -187,7 +187,9 @@ impl Args {
                 );
                 None
             }
-            (dir, seed, None) => Some(Place::Folder { dir: dir.unwrap_or_else(|| self.state_dir.join(CA_FOLDER)), seed }),
+            (dir, seed, None) => {
+                Some(Place::Folder { dir: dir.unwrap_or_else(|| self.state_dir.join(CA_FOLDER)), seed })
+            }
         };
         let listen_etcd = parsed::<SocketAddr>(m, "--listen-etcd", &self.listen_etcd, "ADDRESS:PORT");
         let listen_mesh = parsed::<SocketAddr>(m, "--listen-mesh", &self.listen_mesh, "ADDRESS:PORT");

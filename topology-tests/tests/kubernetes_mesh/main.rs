@@ -213,6 +213,13 @@ fn two_clusters_of_different_networks_become_one_mesh_and_part_without_a_trace()
     b.pods("app=far", 0).unwrap();
     a.disconnect(b.name()).unwrap();
     b.disconnect(a.name()).unwrap();
+
+    // The same by an object.
+    let took = a.join_by_object(IDS[0], &b).unwrap();
+    println!("ClusterPeering applied to Ready: {:.1} s", took.as_secs_f64());
+    every_pod_reaches(&a, &web[0], "cluster-b");
+    a.part_by_object(b.name()).unwrap();
+    b.disconnect(a.name()).unwrap();
     let begun = Instant::now();
     for release in [&a, &b] {
         println!("{}: {}", release.name(), release.uninstall().unwrap().trim());

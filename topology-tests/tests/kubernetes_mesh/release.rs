@@ -89,6 +89,32 @@ impl<'a> Release<'a> {
         Ok(begun)
     }
 
+    /// Joins another cluster by an object that names the Secret with its token, as people do who keep both in Git. Gives how
+    /// long it took until the other's Services are used.
+    pub(crate) fn join_by_object(&self, id: u32, other: &Release<'_>) -> Result<Duration> {
+        let id = id.to_string();
+        let token = other.meshctl(&["token", "create", "--peer", self.name(), "--peer-id", &id], None)?;
+        let (name, secret) = (other.name(), format!("{}-token", other.name()));
+        let metadata = json!({ "name": secret, "namespace": NAMESPACE });
+        let secret_object =
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "token": token } });
+        let spec = json!({ "token": { "secretRef": { "name": secret, "key": "token" } } });
+        let peering = json!({
+            "apiVersion": "mesh.isthmus.io/v1alpha1", "kind": "ClusterPeering", "metadata": { "name": name }, "spec": spec,
+        });
+        let begun = Instant::now();
+        self.kubectl.apply(&format!("{secret_object}\n---\n{peering}"))?;
+        let waits = ["wait", "--for=condition=Ready", &format!("clusterpeering/{name}"), "--timeout=60s"];
+        let waited = self.kubectl.run(&waits);
+        waited.with_context(|| self.kubectl.run(&["describe", "clusterpeering", name]).unwrap_or_default())?;
+        Ok(begun.elapsed())
+    }
+
+    /// Ends when the object is gone: then this side has forgotten the other.
+    pub(crate) fn part_by_object(&self, other: &str) -> Result<()> {
+        self.kubectl.run(&["delete", "clusterpeering", other, "--timeout=60s"]).map(drop)
+    }
+
     /// This side's half: meshctl in the pod knows this cluster only, and exits with 2 because it cannot ask the other one.
     pub(crate) fn disconnect(&self, other: &str) -> Result<()> {
         match self.meshctl(&["disconnect", self.name(), other], None) {
