@@ -11,6 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use uuid::Uuid;
 
 use crate::ca_hash::CaHash;
 use crate::leaf::Leaf;
@@ -130,6 +131,13 @@ impl TrustBundle {
     pub fn facts(&self) -> Vec<CaFacts> {
         let facts = |ca: &Ca| CaFacts { subject: ca.subject.clone(), hash: ca.hash, validity: ca.validity };
         self.cas.iter().map(facts).collect()
+    }
+
+    /// The uuid of the Isthmus cluster whose CAs these are. `None` where they are not all of one.
+    pub fn cluster_uuid(&self) -> Option<Uuid> {
+        let mut uuids = self.cas.iter().map(|ca| x509::read(&ca.der).ok().and_then(|facts| facts.cluster_uuid()));
+        let first = uuids.next()??;
+        uuids.all(|uuid| uuid == Some(first)).then_some(first)
     }
 
     /// Without the CA of this key. `None` where nothing would be left.

@@ -170,8 +170,7 @@ impl RootCa {
         let bundle = TrustBundle::from_der([certificate.clone()])
             .map_err(|source| Error::Certificate { path: path(), source })?;
         let facts = x509::read(&certificate)?;
-        let uuid = facts.uris.iter().find_map(|uri| Uuid::parse_str(uri.strip_prefix("spiffe://")?).ok());
-        let uuid = uuid.ok_or_else(|| Error::Foreign { path: path() })?;
+        let uuid = facts.cluster_uuid().ok_or_else(|| Error::Foreign { path: path() })?;
         let name = facts.shown_name();
         if name != common_name(cluster) {
             let found = name.strip_prefix(NAME_PREFIX).unwrap_or(&name).to_owned();

@@ -2,6 +2,7 @@
 //! rustls' work.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
@@ -65,6 +66,11 @@ impl Facts {
             [name] => name.clone(),
             _ => self.subject.clone(),
         }
+    }
+
+    /// The uuid of the Isthmus cluster whose CA this is.
+    pub(crate) fn cluster_uuid(&self) -> Option<Uuid> {
+        self.uris.iter().find_map(|uri| Uuid::parse_str(uri.strip_prefix("spiffe://")?).ok())
     }
 }
 

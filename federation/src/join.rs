@@ -8,7 +8,8 @@
 //!     one Txn: token redeemed + peer a stored
 //!     -------------------------- b's declaration ------> stores peer b
 //! ```
-//! A Cilium cluster gives no token: `join_cilium` takes what its people wrote down, and asks its store once.
+//! A Cilium cluster gives no token: `join_cilium` takes what its people wrote down, and asks its store once. `join_declared` takes
+//! an Isthmus cluster in by what both sides wrote down, and asks nobody.
 //!
 //! # Invariants
 //! - Nothing is changed on either side before both have compared everything.
@@ -17,6 +18,7 @@
 mod accept;
 mod check;
 mod cilium;
+mod declared;
 pub mod preflight;
 mod redeem;
 pub mod tokens;
@@ -24,6 +26,7 @@ pub mod tokens;
 pub use accept::{AcceptError, accept_join};
 pub use check::{Conflict, check_claims};
 pub use cilium::{CiliumError, join_cilium};
+pub use declared::{DeclaredError, join_declared};
 pub use redeem::{Joined, RedeemError, redeem_and_store};
 pub use tokens::{Redeemed, Redemption, TokenRecord, Tokens};
 

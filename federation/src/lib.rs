@@ -28,5 +28,5 @@ pub use health::{Health, Loss};
 pub use metrics::Metrics;
 pub use outlook::Outlook;
 pub use peer::{Declaration, PeerRecord};
-pub use service::{DISCONNECT_GRACE, Handle, Options, Service, States};
+pub use service::{DISCONNECT_GRACE, Handle, Options, Service, States, Tuning};
 pub use state::State;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use mesh_proto::convert::{prefix, prefix_message};
 use mesh_proto::v1;
 use mesh_store::Store;
-use mesh_store::mvcc::{DeleteRangeRequest, PutRequest, RangeRequest};
+use mesh_store::mvcc::{Compare, DeleteRangeRequest, PutRequest, RangeRequest, TxnOp, TxnRequest};
 use mesh_types::view::Encryption;
 use mesh_types::{ClusterId, ClusterName, IdentityLayout};
 use serde::de::DeserializeOwned;
@@ -57,6 +57,9 @@ pub struct PeerRecord {
     /// `None`: it is an Isthmus cluster, which is asked as `remote-<own>` under its own CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cilium: Option<CiliumAccess>,
+    /// The uid of the object of this cluster's Kubernetes that holds the membership: it ends with that object alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
 }
 
 /// Why a record could not be read or written.
@@ -104,7 +107,7 @@ pub fn server_name(cluster: &ClusterName) -> String {
 impl PeerRecord {
     pub fn isthmus(declaration: Declaration, now_unix_nanos: u64) -> Self {
         let heartbeat_seconds = u32::try_from(HEARTBEAT.as_secs()).expect("a constant of a few seconds");
-        Self { declaration, connected_since_unix_nanos: now_unix_nanos, heartbeat_seconds, cilium: None }
+        Self { declaration, connected_since_unix_nanos: now_unix_nanos, heartbeat_seconds, cilium: None, held_by: None }
     }
 
     /// A Cilium cluster, whose declaration is what its people wrote down for it.
@@ -114,6 +117,7 @@ impl PeerRecord {
             connected_since_unix_nanos: now_unix_nanos,
             heartbeat_seconds: cilium::HEARTBEAT_SECONDS,
             cilium: Some(access),
+            held_by: None,
         }
     }
 
@@ -123,11 +127,11 @@ impl PeerRecord {
         of_cilium.map_or_else(|| self.declaration.server_name(), |endpoint| endpoint.server_name.clone())
     }
 
-    /// The same but for the CAs that are trusted for it.
-    pub fn differs_in_trust_alone(&self, other: &Self) -> bool {
-        let mut same_trust = self.clone();
-        same_trust.declaration.trust_bundle_pem.clone_from(&other.declaration.trust_bundle_pem);
-        self != other && same_trust == *other
+    /// The same but for what a session goes on with: the CAs that are trusted for it, and who holds it.
+    pub fn keeps_its_session(&self, other: &Self) -> bool {
+        let mut same = Self { held_by: other.held_by.clone(), ..self.clone() };
+        same.declaration.trust_bundle_pem.clone_from(&other.declaration.trust_bundle_pem);
+        self != other && same == *other
     }
 
     pub fn heartbeat_interval(&self) -> Duration {
@@ -184,6 +188,29 @@ pub async fn disconnect(store: &dyn Store, name: &ClusterName) -> Result<bool, E
     let key = keys::peer(name);
     let request = DeleteRangeRequest::key(key.clone());
     store.delete_range(request).await.map(|done| done.deleted > 0).map_err(store_error(&key))
+}
+
+/// Says who holds a membership, if it still is `former`'s to say. False if there is no such membership.
+pub async fn hold(
+    store: &dyn Store,
+    name: &ClusterName,
+    former: Option<&str>,
+    holder: Option<&str>,
+) -> Result<bool, Error> {
+    let key = keys::peer(name);
+    let found = store.range(RangeRequest::get(key.clone())).await.map_err(store_error(&key))?;
+    let Some(kv) = found.kvs.first() else { return Ok(false) };
+    let record = PeerRecord::decode(&key, &kv.value)?;
+    if record.held_by.as_deref() != former {
+        return Ok(false);
+    }
+    let record = PeerRecord { held_by: holder.map(str::to_owned), ..record };
+    let request = TxnRequest {
+        compare: vec![Compare::mod_revision(key.clone(), kv.mod_revision)],
+        success: vec![TxnOp::Put(record.to_put())],
+        failure: Vec::new(),
+    };
+    store.txn(request).await.map(|done| done.succeeded).map_err(store_error(&key))
 }
 
 impl From<&Declaration> for v1::ClusterDeclaration {

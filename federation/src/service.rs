@@ -47,12 +47,20 @@ pub struct Options {
     pub store: Arc<dyn Store>,
     /// The own cluster's leaf `remote-<own>`.
     pub leaf: Arc<LiveLeaf>,
-    pub liveness: Settings,
+    /// May change while it runs.
+    pub tuning: watch::Receiver<Tuning>,
     pub metrics: Metrics,
-    /// How long the facts of a cluster that was parted stay behind its configuration, for those who read the mirror.
-    pub disconnect_grace: Duration,
     /// What the own agents see, and what the own Services ask for.
     pub outlook: watch::Receiver<Outlook>,
+}
+
+/// Settings that may change while sessions run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    pub liveness: Settings,
+    /// How long the facts of a cluster that was parted stay behind its configuration, for those who read the mirror. Counts
+    /// for those that are parted from then on.
+    pub disconnect_grace: Duration,
 }
 
 /// Why federation cannot run.
@@ -105,14 +113,15 @@ struct Running {
 
 impl Service {
     pub fn new(options: Options) -> (Self, Handle) {
-        let Options { cluster, store, leaf, liveness, metrics, disconnect_grace, outlook } = options;
+        let Options { cluster, store, leaf, tuning, metrics, outlook } = options;
+        let disconnect_grace = tuning.borrow().disconnect_grace;
         let (states, seen) = watch::channel(States::default());
         let boards = Boards::default();
         let own_fault = OwnFault::default();
         let handle = Handle::new(Arc::clone(&store), Arc::clone(&boards), Arc::clone(&own_fault), seen);
         let (rules, imports) = watch::channel(None);
         let writing = Arc::new(Semaphore::new(WRITING_LISTINGS));
-        let shared = Shared { own: cluster, store, leaf, liveness, metrics, imports, writing };
+        let shared = Shared { own: cluster, store, leaf, tuning, metrics, imports, writing };
         let service = Self {
             shared,
             rules,
@@ -222,7 +231,7 @@ impl Service {
         match self.sessions.get_mut(name) {
             Some(running) if running.peer == peer => return Ok(()),
             // Its session goes on: what was connected by a CA that is still trusted stays connected.
-            Some(running) if running.peer.differs_in_trust_alone(&peer) => {
+            Some(running) if running.peer.keeps_its_session(&peer) => {
                 running.peer = peer.clone();
                 running.trust.send_replace(peer.declaration.trust_bundle_pem.clone());
                 running.board.update(|known| known.peer = peer);
@@ -279,10 +288,11 @@ impl Service {
             board.see(outlook.clusters.get(name));
         }
         let judged: Vec<(State, Signs)> = boards.iter().map(|(_, board)| board.judged()).collect();
-        let lost_together = self.own_side.look(now, &judged, self.shared.liveness);
+        let settings = self.shared.tuning.borrow().liveness;
+        let lost_together = self.own_side.look(now, &judged, settings);
         let own_fault = outlook.own_side.or_else(|| lost_together.then(|| LOST_TOGETHER.to_owned()));
         let rules = Rules {
-            settings: self.shared.liveness,
+            settings,
             periods: &outlook.periods,
             stale_periods: &outlook.stale_periods,
             own_side: own_fault.is_some(),

@@ -17,10 +17,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::contract::validate::{Rejection, Rules};
 use crate::contract::{Resource, keys};
 use crate::imports::{self, Imports};
-use crate::liveness::Settings;
 use crate::metrics::Metrics;
 use crate::mirror::{self, Batch, Mirror, Watched};
 use crate::peer::{CiliumAccess, PeerRecord};
+use crate::service::Tuning;
 use crate::state::Phase;
 use crate::trust;
 
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     /// The own cluster's leaf `remote-<own>`, taken anew for each connection.
     pub(crate) leaf: Arc<LiveLeaf>,
-    pub(crate) liveness: Settings,
+    pub(crate) tuning: watch::Receiver<Tuning>,
     pub(crate) metrics: Metrics,
     pub(crate) imports: imports::Feed,
     /// Whose listing is written now: see [`WRITING_LISTINGS`].
@@ -65,7 +65,7 @@ pub(crate) struct Session {
     rules: Rules,
     imports: Imports,
     leaf: Arc<LiveLeaf>,
-    liveness: Settings,
+    tuning: watch::Receiver<Tuning>,
     metrics: Metrics,
     writing: Arc<Semaphore>,
     board: Board,
@@ -91,7 +91,7 @@ impl Session {
             let synced = Resource::ALL.into_iter().filter(|resource| record.is_synced(*resource));
             board.restored(record.newest_revision(), synced);
         }
-        let Shared { own, leaf, liveness, metrics, imports, writing, .. } = shared;
+        let Shared { own, leaf, tuning, metrics, imports, writing, .. } = shared;
         let imports = Imports::open(peer.declaration.name.clone(), imports).await;
         Ok(Self {
             own,
@@ -100,7 +100,7 @@ impl Session {
             rules,
             imports,
             leaf,
-            liveness,
+            tuning,
             metrics,
             writing,
             board,

@@ -16,7 +16,7 @@ mod troubleshoot;
 
 use std::sync::Arc;
 
-use ::certs::{Authorities, Connections, LiveLeaf};
+use ::certs::{Authorities, LiveLeaf};
 use futures::FutureExt;
 use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
@@ -29,6 +29,7 @@ use tonic::{Request, Response, Status};
 
 use crate::agent_api::Presence;
 use crate::callers::Asker;
+use crate::membership::Membership;
 use crate::rotation::Parties;
 use crate::{callers, controller, own, view};
 
@@ -46,6 +47,7 @@ pub struct AdminApi {
     pub replica: u64,
     pub parties: Parties,
     pub store: Arc<dyn Store>,
+    pub membership: Membership,
     /// Where the store is, for people.
     pub backend: String,
     pub view: view::Handle,
@@ -54,7 +56,6 @@ pub struct AdminApi {
     /// What this cluster shows to others: `remote-<own>`.
     pub remote: Arc<LiveLeaf>,
     pub authorities: Arc<Authorities>,
-    pub connections: Connections,
 }
 
 /// The version of this program.

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use certs::{Connections, TlsMetrics};
+use federation::Tuning;
 use federation::contract::ClusterConfig;
 use mesh_runtime::{OnExit, Readiness, Shutdown, TaskSet};
 use mesh_store::auth::Users;
 use mesh_store::etcd::{EtcdOptions, Gate};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::Extensions;
 
 use self::servers::Servers;
@@ -32,6 +34,7 @@ use crate::controller::Controller;
 use crate::credentials::Credentials;
 use crate::index::Settings;
 use crate::kubernetes::{AgentAccount, Delegates, Reviews, TrustMap};
+use crate::membership::Membership;
 use crate::metrics::Figures;
 use crate::quorum::Quorum;
 use crate::roles::Roles;
@@ -90,7 +93,7 @@ impl App {
         review_figures.register(&mut registry);
         let reviews = kubernetes.clone().map(|client| Reviews::new(client, review_figures));
         let account = reviews.clone().zip(config.kubernetes.agent_account.clone());
-        let trust_map = kubernetes.zip(config.kubernetes.trust_configmap.clone());
+        let trust_map = kubernetes.clone().zip(config.kubernetes.trust_configmap.clone());
         let authorities = Arc::clone(&credentials.authorities);
         let connections = Connections::new();
         let tls_metrics = TlsMetrics::default();
@@ -109,6 +112,27 @@ impl App {
 
         let mesh_endpoints = declaration.mesh_endpoints.clone();
         let client_urls = declaration.etcd_endpoints.iter().map(|e| format!("https://{e}")).collect();
+        let membership = Membership {
+            store: Arc::clone(&store),
+            authorities: Arc::clone(&authorities),
+            connections: connections.clone(),
+        };
+        let started = kubernetes::Started {
+            tuning: Tuning {
+                liveness: federation::liveness::Settings {
+                    stale_after: config.stale_after,
+                    withdraw_after: config.withdraw_after,
+                },
+                disconnect_grace: config.disconnect_grace,
+            },
+            encryption: config.encryption,
+            layout: config.layout,
+        };
+        let (tuned, tuning) = watch::channel(started.tuning);
+        let objects = kubernetes.zip(config.kubernetes.objects_namespace.clone());
+        let objects = objects.map(|(client, namespace)| {
+            kubernetes::MeshObjects::new(client, namespace, membership.clone(), started, tuned.clone())
+        });
         let (view_feed, view) = view::Feed::new(Arc::clone(&store), config.cluster.clone(), viewed);
         let export_options = export::Options {
             cluster: config.cluster.clone(),
@@ -117,6 +141,7 @@ impl App {
             nodes_follow_nodes: config.node_cidrs.is_empty(),
             declaration,
             trust: credentials.told(),
+            tuning: tuning.clone(),
         };
         let others = Others::new(
             &config.cluster,
@@ -147,17 +172,13 @@ impl App {
             },
             cluster_id: config.cluster_id,
             layout: config.layout,
-            quarantine: config.withdraw_after,
+            tuning,
             export: export_options,
             leaf: Arc::clone(&credentials.remote),
-            liveness: federation::liveness::Settings {
-                stale_after: config.stale_after,
-                withdraw_after: config.withdraw_after,
-            },
-            disconnect_grace: config.disconnect_grace,
             federation_metrics,
             parties: parties.clone(),
             trust_map: trust_map.map(|(client, name)| TrustMap::new(client, name, credentials.told())),
+            objects,
         };
         let holder = controller::Holder { replica: config.replicas.own, mesh_endpoints };
         let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);
@@ -179,13 +200,13 @@ impl App {
             replica: config.replicas.own,
             parties: parties.clone(),
             store: Arc::clone(&store),
+            membership,
             backend: config.store.to_string(),
             view: view.clone(),
             presence: presence.clone(),
             controller: controller_handle,
             remote: Arc::clone(&credentials.remote),
             authorities: Arc::clone(&authorities),
-            connections: connections.clone(),
         };
         let agent = AgentApi {
             cluster: config.cluster.clone(),

@@ -29,6 +29,7 @@ use self::source::SourceArgs;
 pub use self::source::SourceChoice;
 use self::store::StoreArgs;
 pub use self::store::{ExternalStore, StoreChoice, StoreTls};
+use crate::credentials::CA_FOLDER;
 use crate::credentials::keep::Place;
 
 /// Control plane of one cluster of an Isthmus mesh: reads the cluster's objects, keeps the store, mirrors joined clusters,
@@ -186,7 +187,9 @@ impl Args {
                 );
                 None
             }
-            (dir, seed, None) => Some(Place::Folder { dir: dir.unwrap_or_else(|| self.state_dir.join("ca")), seed }),
+            (dir, seed, None) => {
+                Some(Place::Folder { dir: dir.unwrap_or_else(|| self.state_dir.join(CA_FOLDER)), seed })
+            }
         };
         let listen_etcd = parsed::<SocketAddr>(m, "--listen-etcd", &self.listen_etcd, "ADDRESS:PORT");
         let listen_mesh = parsed::<SocketAddr>(m, "--listen-mesh", &self.listen_mesh, "ADDRESS:PORT");

@@ -15,19 +15,22 @@ use std::time::Duration;
 
 use certs::rotation::{Rotation, Wanted};
 use certs::{
-    Authorities, CaHash, Cas, Connections, Leaf, LiveBundle, LiveCa, LiveLeaf, RootCa, ServerNames, TrustBundle,
-    Validity, bundle,
+    Authorities, CaFolder, CaHash, Cas, Connections, Leaf, LiveBundle, LiveCa, LiveLeaf, RootCa, ServerNames,
+    TrustBundle, Validity, bundle,
 };
 use mesh_runtime::{ErrorChain, Shutdown, file};
 use tokio::sync::{Mutex, watch};
 
-use self::keep::Keep;
+use self::keep::{Keep, Place};
 use self::remembered::Remembered;
 use crate::args::Config;
 use crate::kubernetes::Client;
 
 /// Leaves live for months and are renewed with a third of that left.
 const LOOK_EVERY: Duration = Duration::from_hours(1);
+
+/// In the state folder, unless another folder is named for it.
+pub const CA_FOLDER: &str = "ca";
 
 /// Why credentials cannot be made, kept or replaced.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +81,10 @@ pub struct Credentials {
 impl Credentials {
     /// `kubernetes` is asked where the CA is kept there; waits until it answers.
     pub async fn prepare(config: &Config, kubernetes: Option<&Client>, shutdown: &Shutdown) -> Result<Self, Error> {
-        let (keep, cas) = Keep::open(&config.ca, &config.cluster, kubernetes, shutdown).await?;
-        let (ca, bundle) = start_with(cas, Remembered::load(&config.state_dir))?;
+        let remembered = Remembered::load(&config.state_dir);
+        let former = former(config, remembered.as_ref())?;
+        let (keep, cas) = Keep::open(&config.ca, &config.cluster, former.as_ref(), kubernetes, shutdown).await?;
+        let (ca, bundle) = start_with(cas, remembered)?;
         let names = config.advertise.server_names();
         let credentials = Self {
             server: LiveLeaf::new(ca.issue_server(&names, lasting())?),
@@ -223,6 +228,19 @@ impl Credentials {
 
 fn lasting() -> Validity {
     Validity::lasting(Validity::LEAF)
+}
+
+/// What a Secret that is still empty begins with: the CAs in the state folder of a replica that has signed with one of them,
+/// so that a cluster whose CA was in a folder stays the same. One that this replica signs with no more is nobody's any more.
+fn former(config: &Config, remembered: Option<&Remembered>) -> Result<Option<Cas>, keep::Error> {
+    let (Place::Secret(_), Some(remembered)) = (&config.ca, remembered) else { return Ok(None) };
+    let dir = config.state_dir.join(CA_FOLDER);
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    let (_folder, cas) = CaFolder::open(&dir, &config.cluster)?;
+    let is_in_use = cas.hashes().any(|hash| hash == remembered.issuer);
+    Ok(is_in_use.then_some(cas))
 }
 
 /// The CA that signs and those that are trusted until the record can be read, for which others must be reached: what this

@@ -6,6 +6,7 @@
 //!  a person's bearer token ----------Delegates-----> TokenReview, SubjectAccessReview -----> a user, or why not
 //!  credentials ----------------------CaSecret------> Secret     (ca.crt ca.key, next.crt next.key)
 //!  what the cluster trusts ----------TrustMap------> ConfigMap  (ca.crt)
+//!  who is in the mesh, its settings --MeshObjects--> ClusterPeering, MeshConfig, the Secrets they name, Events
 //! ```
 //! What an answer means is decided in pure functions, apart from the asking.
 //!
@@ -14,10 +15,15 @@
 mod agent_account;
 mod ca_secret;
 mod client;
+pub mod crd;
 mod delegates;
 mod figures;
+mod mesh_config;
+mod mesh_objects;
 mod name;
+mod peerings;
 mod reviews;
+mod shelf;
 mod trust_map;
 
 pub use agent_account::{AgentAccount, Refusal};
@@ -25,6 +31,8 @@ pub use ca_secret::{CaSecret, SecretError};
 pub use client::{Client, Error};
 pub use delegates::{Delegates, Denied, Right, User};
 pub use figures::Figures;
+pub use mesh_objects::{MeshObjects, Started};
 pub use name::NamespacedName;
+pub(crate) use name::is_label;
 pub use reviews::Reviews;
 pub use trust_map::TrustMap;

@@ -63,6 +63,8 @@ enum Verb {
     K8s(Rest),
     /// The tests on real Kubernetes clusters, after building what they need
     TestK8s(k8s::Options),
+    /// Write the chart's CustomResourceDefinitions anew from the Rust types
+    Crds,
     /// The container images as archives in target/images, without Docker or a registry
     Images(images::Options),
     /// The store as real processes under load, while processes, lines and disks fail
@@ -112,6 +114,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::K8sTools => k8s::tools(&repo),
         Verb::K8s(rest) => k8s::by_hand(&repo, rest.args),
         Verb::TestK8s(options) => k8s::test(&repo, &options),
+        Verb::Crds => crds(&repo),
         Verb::Images(options) => images::run(&repo, &options),
         Verb::Chaos(options) => chaos::run(&repo, &options),
         Verb::Plant(options) => plant::run(&repo, &options),
@@ -120,4 +123,22 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::CheckOrphans => Ok(repo::report("check-orphans", &orphans::check(&repo)?)),
         Verb::CheckSize => Ok(repo::report("check-size", &size::check(&repo)?)),
     }
+}
+
+/// The test that compares them writes them when it is asked to.
+fn crds(repo: &Repo) -> Result<bool> {
+    let test = "kubernetes::crd::render::tests::the_charts_definitions_are_those_of_the_types";
+    let mut cargo = repo.cargo_command();
+    cargo.env("ISTHMUS_CRDS", "write");
+    repo::succeeds(cargo.args([
+        "test",
+        "--locked",
+        "--quiet",
+        "--package",
+        "mesh-apiserver",
+        "--lib",
+        "--",
+        "--exact",
+        test,
+    ]))
 }

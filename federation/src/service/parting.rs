@@ -21,6 +21,7 @@ impl Service {
 
     /// Does every step that is due.
     pub(super) async fn part_due(&mut self) {
+        self.partings.set_grace(self.shared.tuning.borrow().disconnect_grace);
         for (name, step) in self.partings.due(Instant::now()) {
             let done = match step {
                 Step::Mark => self.mark(&name).await,

@@ -43,6 +43,11 @@ impl Partings {
         Self { grace, parted: BTreeMap::new() }
     }
 
+    /// Counts for those that are marked from now on.
+    pub(super) fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
+
     /// A cluster is no peer, or is found to be none. One that is known already goes on as it was.
     pub(super) fn add(&mut self, name: &ClusterName, now: Instant) {
         self.parted.entry(name.clone()).or_insert(Parted { step: Step::Mark, due: now, id: None, failures: 0 });
@@ -122,6 +127,18 @@ mod tests {
         assert_eq!(partings.due(t0 + GRACE), [(b.clone(), Step::Drain)]);
         assert!(partings.forget(&b) && !partings.forget(&b));
         assert_eq!(partings.next(), None);
+    }
+
+    #[test]
+    fn another_grace_counts_for_those_that_part_later() {
+        let (b, c, t0) = (name("b"), name("c"), Instant::now());
+        let mut partings = Partings::new(GRACE);
+        partings.add(&b, t0);
+        partings.marked(&b, mark(2, 1000), t0, nanos(1000));
+        partings.set_grace(SECOND);
+        partings.add(&c, t0);
+        partings.marked(&c, mark(3, 1000), t0, nanos(1000));
+        assert_eq!(partings.due(t0 + SECOND), [(c, Step::Drain)]);
     }
 
     #[test]

@@ -552,7 +552,8 @@ impl<'a> Connection<'a> {
 
     /// When the connection is given up for want of a heartbeat.
     fn silent_at(&self) -> Instant {
-        let limit = self.session.liveness.scaled(self.session.peer.heartbeat_interval()).stale_after;
+        let settings = self.session.tuning.borrow().liveness;
+        let limit = settings.scaled(self.session.peer.heartbeat_interval()).stale_after;
         let heard = Instant::now().checked_sub(self.session.board.silence()).unwrap_or(self.since);
         heard.max(self.since) + limit
     }

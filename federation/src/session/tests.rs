@@ -23,7 +23,7 @@ use crate::mirror::MirrorRecord;
 use crate::outlook::{Outlook, Paths, Sight};
 use crate::peer::examples::declaration;
 use crate::peer::{self, Declaration, PeerRecord};
-use crate::service::{Handle, Options, Service};
+use crate::service::{Handle, Options, Service, Tuning};
 use crate::state::{Phase, State};
 
 mod config;
@@ -69,6 +69,7 @@ struct Mesh {
     federation: Option<(TaskSet, Handle)>,
     settings: Settings,
     disconnect_grace: Duration,
+    tuning: watch::Sender<Tuning>,
     outlook: watch::Sender<Outlook>,
     _dir: TempDir,
 }
@@ -91,6 +92,10 @@ impl Mesh {
             federation: None,
             settings: Settings::default(),
             disconnect_grace: crate::DISCONNECT_GRACE,
+            tuning: watch::Sender::new(Tuning {
+                liveness: Settings::default(),
+                disconnect_grace: crate::DISCONNECT_GRACE,
+            }),
             outlook: watch::Sender::default(),
             _dir: dir,
         };
@@ -100,13 +105,13 @@ impl Mesh {
 
     fn start_federation(&mut self) {
         let leaf = LiveLeaf::new(self.ca_a.issue_remote(hour()).unwrap());
+        self.tuning.send_replace(Tuning { liveness: self.settings, disconnect_grace: self.disconnect_grace });
         let options = Options {
             cluster: name("cluster-a"),
             store: Arc::clone(&self.a),
             leaf,
-            liveness: self.settings,
+            tuning: self.tuning.subscribe(),
             metrics: crate::Metrics::default(),
-            disconnect_grace: self.disconnect_grace,
             outlook: self.outlook.subscribe(),
         };
         let (service, handle) = Service::new(options);
@@ -397,6 +402,23 @@ async fn a_peer_with_another_store_is_read_anew_without_a_flap() {
     })
     .await;
     std::mem::replace(&mut mesh.b, rebuilt).stop().await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn other_periods_count_for_a_session_that_runs() {
+    let mut mesh = Mesh::start().await;
+    mesh.stop_federation().await;
+    let hour = Duration::from_hours(1);
+    mesh.settings = Settings { stale_after: hour, withdraw_after: hour };
+    mesh.start_federation();
+    export(&*mesh.b.store, facts(3)).await;
+    mesh.join().await;
+    mesh.await_state(State::Live).await;
+    let liveness = Settings { stale_after: Duration::from_millis(500), withdraw_after: Duration::from_millis(1500) };
+    mesh.tuning.send_modify(|tuning| tuning.liveness = liveness);
+    mesh.wan.set(Condition::Stalled);
+    mesh.await_state(State::Withdrawn).await;
     mesh.stop().await;
 }
 

@@ -4,33 +4,26 @@
 use std::path::PathBuf;
 
 use certs::{CaHash, Validity};
-use federation::join::{CiliumError, join_cilium};
+use federation::join::CiliumError;
 use federation::peer::{CiliumAccess, CiliumEndpoint, Declaration};
 use mesh_proto::convert::encryption;
 use mesh_proto::{convert, v1};
-use mesh_runtime::{ErrorChain, clock};
+use mesh_runtime::ErrorChain;
 use mesh_types::{ClusterId, IdentityLayout};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::AdminApi;
-use super::peering::{answer, cluster_name};
-use crate::own;
+use super::peering::{answer, cluster_name, refusal};
 
 impl AdminApi {
     pub(super) async fn join_cilium(
         &self,
         request: v1::ConnectCiliumRequest,
     ) -> Result<v1::ConnectPeerResponse, Status> {
-        let own = own::declaration(&*self.store).await?;
         let (declaration, access) = words(request)?;
-        let joined =
-            join_cilium(&self.store, &own, declaration, access, clock::unix_nanos()).await.map_err(|error| {
-                tracing::warn!(error = %ErrorChain(&error), "connect refused");
-                Status::new(code(&error), ErrorChain(&error).to_string())
-            })?;
-        self.refresh_trust().await;
-        Ok(answer(&joined))
+        let joined = self.membership.cilium(declaration, access).await;
+        joined.map(|joined| answer(&joined)).map_err(|error| refusal(&error))
     }
 
     pub(super) fn local_certificate(&self, csr_pem: &str) -> Result<v1::IssueLocalResponse, Status> {
@@ -106,7 +99,7 @@ fn file(field: &str, path: String) -> Result<PathBuf, Status> {
     )))
 }
 
-fn code(error: &CiliumError) -> Code {
+pub(super) fn code(error: &CiliumError) -> Code {
     match error {
         CiliumError::NoEndpoint { .. } => Code::InvalidArgument,
         CiliumError::Unreachable { .. } | CiliumError::Peers(_) | CiliumError::Store { .. } => Code::Unavailable,

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use certs::Token;
 use certs::token::{Bearer, Claims};
+use federation::Declaration;
 use federation::join::tokens::Tokens;
-use federation::join::{Joined, RedeemError, redeem_and_store};
-use federation::{Declaration, peer};
+use federation::join::{Joined, RedeemError};
 use mesh_proto::v1;
 use mesh_runtime::{ErrorChain, clock};
 use mesh_types::{ClusterId, ClusterName, NodeName};
 use tonic::{Code, Status};
 
 use super::AdminApi;
+use super::cilium::code as cilium_code;
 use crate::agent_api::join::token_code;
-use crate::{own, trust};
+use crate::membership::{JoinError, PartError};
+use crate::own;
 
 const DEFAULT_TTL: Duration = Duration::from_hours(1);
 const MAX_TTL: Duration = Duration::from_hours(7 * 24);
@@ -81,35 +83,30 @@ impl AdminApi {
     }
 
     pub(super) async fn connect(&self, token: &str) -> Result<v1::ConnectPeerResponse, Status> {
-        let own = own::declaration(&*self.store).await?;
-        let joined = redeem_and_store(&self.store, &own, token, clock::unix_nanos()).await.map_err(|error| {
-            tracing::warn!(error = %ErrorChain(&error), "connect refused");
-            Status::new(redeem_code(&error), ErrorChain(&error).to_string())
-        })?;
-        // The peer calls at once: do not make it wait for the watch of peer records.
-        self.refresh_trust().await;
-        Ok(answer(&joined))
+        let joined = self.membership.redeem(token).await;
+        joined.map(|joined| answer(&joined)).map_err(|error| refusal(&error))
     }
 
     pub(super) async fn disconnect(&self, name: &str) -> Result<v1::DisconnectPeerResponse, Status> {
         let name = cluster_name(name)?;
-        let was_connected = peer::disconnect(&*self.store, &name)
-            .await
-            .map_err(|error| Status::unavailable(ErrorChain(&error).to_string()))?;
-        for former in self.refresh_trust().await {
-            self.connections.disconnect(&former);
-        }
+        let was_connected = self.membership.part(&name, None).await.map_err(|error| {
+            let code =
+                if matches!(error, PartError::Held { .. }) { Code::FailedPrecondition } else { Code::Unavailable };
+            Status::new(code, ErrorChain(&error).to_string())
+        })?;
         Ok(v1::DisconnectPeerResponse { was_connected })
     }
+}
 
-    /// Where the records cannot be read now, the task that follows them does it as soon as they can.
-    pub(super) async fn refresh_trust(&self) -> Vec<ClusterName> {
-        let refreshed = trust::refresh(&*self.store, &self.authorities).await;
-        refreshed.unwrap_or_else(|error| {
-            tracing::warn!(error = %ErrorChain(&error), "trust in peers follows a little later");
-            Vec::new()
-        })
-    }
+/// For who asked to join.
+pub(super) fn refusal(error: &JoinError) -> Status {
+    let code = match error {
+        JoinError::Redeem(error) => redeem_code(error),
+        JoinError::Cilium(error) => cilium_code(error),
+        JoinError::Declared(_) => Code::FailedPrecondition,
+        JoinError::Own(_) => Code::Unavailable,
+    };
+    Status::new(code, ErrorChain(error).to_string())
 }
 
 pub(super) fn answer(joined: &Joined) -> v1::ConnectPeerResponse {

@@ -3,7 +3,7 @@
 use clap::Args;
 use mesh_runtime::Mistakes;
 
-use crate::kubernetes::NamespacedName;
+use crate::kubernetes::{NamespacedName, is_label};
 
 #[derive(Debug, Args)]
 pub(super) struct KubernetesArgs {
@@ -17,6 +17,10 @@ pub(super) struct KubernetesArgs {
     /// meshctl alone
     #[arg(long, env = "ISTHMUS_AGENT_SERVICE_ACCOUNT", value_name = "NAMESPACE/NAME")]
     agent_service_account: Option<String>,
+    /// With --source kubernetes: ClusterPeerings and the MeshConfig count, and the Secrets that they name are in this namespace.
+    /// Default: such objects are not looked at
+    #[arg(long, env = "ISTHMUS_OBJECTS_NAMESPACE", value_name = "NAMESPACE")]
+    objects_namespace: Option<String>,
 }
 
 /// What is where. Each is `None` where it was not asked for.
@@ -25,11 +29,22 @@ pub struct KubernetesChoices {
     pub ca_secret: Option<NamespacedName>,
     pub trust_configmap: Option<NamespacedName>,
     pub agent_account: Option<NamespacedName>,
+    /// Of the Secrets that the mesh's own objects name.
+    pub objects_namespace: Option<String>,
 }
 
 impl KubernetesArgs {
     /// `is_source`: objects come from an API server, which these are of, too.
     pub(super) fn check(self, mistakes: &mut Mistakes, is_source: bool) -> KubernetesChoices {
+        let objects_namespace = self.objects_namespace.filter(|text| !text.is_empty());
+        if let Some(text) = &objects_namespace {
+            if !is_source {
+                mistakes.add("--objects-namespace", "goes with --source kubernetes only");
+            }
+            if !is_label(text) {
+                mistakes.add("--objects-namespace", format!("{text:?} is not the name of a namespace"));
+            }
+        }
         let mut read = |flag: &str, text: Option<String>| {
             // An empty variable of the environment is none.
             let text = text.filter(|text| !text.is_empty())?;
@@ -39,6 +54,7 @@ impl KubernetesArgs {
             mistakes.check(flag, text.parse())
         };
         KubernetesChoices {
+            objects_namespace,
             ca_secret: read("--kubernetes-ca-secret", self.kubernetes_ca_secret),
             trust_configmap: read("--kubernetes-trust-configmap", self.kubernetes_trust_configmap),
             agent_account: read("--agent-service-account", self.agent_service_account),
@@ -56,6 +72,18 @@ mod tests {
     struct Line {
         #[command(flatten)]
         kubernetes: KubernetesArgs,
+    }
+
+    #[test]
+    fn objects_need_the_name_of_a_namespace_and_an_api_server() {
+        let check = |is_source| {
+            let line = Line::try_parse_from(["program", "--objects-namespace=a/b"]).expect("known flags");
+            let mut mistakes = Mistakes::default();
+            line.kubernetes.check(&mut mistakes, is_source);
+            mistakes.finish().unwrap_err().to_string()
+        };
+        assert!(check(true).contains("--objects-namespace: \"a/b\" is not the name of a namespace"));
+        assert!(check(false).contains("--objects-namespace: goes with --source kubernetes only"));
     }
 
     const FLAGS: [&str; 3] = ["--kubernetes-ca-secret", "--kubernetes-trust-configmap", "--agent-service-account"];

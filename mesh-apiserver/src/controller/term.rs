@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::LiveLeaf;
+use federation::Tuning;
 use federation::contract::keys;
 use mesh_runtime::{Backoff, OnExit, ReadyGuard, Shutdown, TaskSet};
 use mesh_store::Store;
@@ -15,7 +16,7 @@ use super::handle::{Handle, Serving};
 use crate::export::{self, Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
-use crate::kubernetes::TrustMap;
+use crate::kubernetes::{MeshObjects, TrustMap};
 use crate::rotation::{Conductor, Parties};
 use crate::sights::Gather;
 use crate::source;
@@ -38,19 +39,18 @@ pub struct Plan {
     pub settings: Settings,
     pub cluster_id: ClusterId,
     pub layout: IdentityLayout,
-    /// How long a number stays taken after its last use.
-    pub quarantine: Duration,
+    /// What may change while a term runs.
+    pub tuning: watch::Receiver<Tuning>,
     pub export: export::Options,
     /// The own cluster's leaf `remote-<own>`.
     pub leaf: Arc<LiveLeaf>,
-    pub liveness: federation::liveness::Settings,
-    /// How long a parted cluster's facts stay behind its configuration.
-    pub disconnect_grace: Duration,
     pub federation_metrics: federation::Metrics,
     /// Whom a rotation asks.
     pub parties: Parties,
     /// Where agents in Kubernetes learn the CAs.
     pub trust_map: Option<TrustMap>,
+    /// The mesh's own objects in Kubernetes, where they count.
+    pub objects: Option<MeshObjects>,
 }
 
 /// Resolves when the exporter has stored who may have what, now or in a former term: a session that began before would
@@ -77,7 +77,8 @@ impl Plan {
         let tasks = TaskSet::new(stop.clone());
         let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
         let (objects, source) = self.source.begin(objects_in);
-        let allocator = Allocator::new(self.layout, self.cluster_id, self.quarantine);
+        let quarantine = self.tuning.borrow().liveness.withdraw_after;
+        let allocator = Allocator::new(self.layout, self.cluster_id, quarantine);
         let facts = Facts::new(self.settings.cluster.clone(), allocator);
         let index = Index::new(self.settings.clone());
         let (exporter, export) =
@@ -89,9 +90,8 @@ impl Plan {
             cluster: self.settings.cluster.clone(),
             store: Arc::clone(&store),
             leaf: Arc::clone(&self.leaf),
-            liveness: self.liveness,
+            tuning: self.tuning.clone(),
             metrics: self.federation_metrics.clone(),
-            disconnect_grace: self.disconnect_grace,
             outlook: seen,
         });
         let conductor = Conductor {
@@ -99,6 +99,7 @@ impl Plan {
             parties: self.parties.clone(),
             federation: federation_handle.clone(),
         };
+        let peers = federation_handle.clone();
         handle.set(Serving { source, export, federation: federation_handle });
 
         tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop.clone()));
@@ -112,6 +113,10 @@ impl Plan {
         tasks.spawn("rotation", OnExit::Shutdown, conductor.run(stop.clone()));
         if let Some(map) = self.trust_map.clone() {
             tasks.spawn("trust of agents", OnExit::Shutdown, map.run(stop.clone()));
+        }
+        if let Some(objects) = &self.objects {
+            let keeper = objects.of_a_term(Arc::clone(&known), peers);
+            tasks.spawn("the mesh's objects", OnExit::Shutdown, keeper.run(stop.clone()));
         }
         let (follow, rules) = (stop.clone(), Arc::clone(&known));
         tasks.spawn("federation", OnExit::Shutdown, async move {

@@ -55,10 +55,12 @@ pub enum Error {
 }
 
 impl Keep {
-    /// With a CA in it: one is made where there is none. Waits for Kubernetes where that is asked and does not answer.
+    /// With a CA in it: one is made where there is none. A Secret begins with `former` instead, where there is such a one.
+    /// Waits for Kubernetes where that is asked and does not answer.
     pub async fn open(
         place: &Place,
         cluster: &ClusterName,
+        former: Option<&Cas>,
         kubernetes: Option<&Client>,
         shutdown: &Shutdown,
     ) -> Result<(Self, Cas), Error> {
@@ -72,7 +74,7 @@ impl Keep {
             }
             Place::Secret(name) => {
                 let client = kubernetes.ok_or_else(|| Error::NoKubernetes(name.clone()))?.clone();
-                let (secret, cas) = CaSecret::open(client, name.clone(), cluster.clone(), shutdown).await?;
+                let (secret, cas) = CaSecret::open(client, name.clone(), cluster.clone(), former, shutdown).await?;
                 Ok((Self::Secret(secret), cas))
             }
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use federation::Declaration;
 use federation::contract::{ClusterConfig, ExportClock, keys as contract, stamp};
+use federation::{Declaration, Tuning};
 use ipnet::IpNet;
 use mesh_runtime::{Backoff, ErrorChain, ReadyGuard, Shutdown, clock};
 use mesh_store::Store;
@@ -51,6 +51,8 @@ pub struct Options {
     pub pods_follow_nodes: bool,
     /// The declared node prefixes are the addresses of the Node objects.
     pub nodes_follow_nodes: bool,
+    /// Who uses an address of another cluster uses it for as long as this says, and its number as well.
+    pub tuning: watch::Receiver<Tuning>,
 }
 
 /// What the exporter holds at the moment.
@@ -150,7 +152,10 @@ impl Exporter {
                 },
                 // The sender goes with the process.
                 Ok(()) = self.options.trust.changed() => {}
-                _ = expiry.tick() => self.facts.expire(clock::unix_nanos()),
+                _ = expiry.tick() => {
+                    self.facts.set_quarantine(self.options.tuning.borrow().liveness.withdraw_after);
+                    self.facts.expire(clock::unix_nanos());
+                }
             }
             self.flush().await?;
             // Of half a scan nothing can be said: a pod may be read before the Node whose prefix it is in.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use federation::Declaration;
@@ -158,6 +159,11 @@ impl Facts {
         self.store_numbers();
         self.audiences.prune();
         self.planner.prune();
+    }
+
+    /// How long numbers that nobody uses any more stay taken.
+    pub fn set_quarantine(&mut self, quarantine: Duration) {
+        self.allocator.set_quarantine(quarantine);
     }
 
     /// Frees identity numbers whose quarantine is over and gives them to addresses that wait for one.

@@ -103,6 +103,11 @@ impl Allocator {
         }
     }
 
+    /// Counts for numbers that rest already, too.
+    pub fn set_quarantine(&mut self, quarantine: Duration) {
+        self.quarantine = quarantine;
+    }
+
     /// Frees numbers whose quarantine is over; true when there were any.
     pub fn expire(&mut self, now_unix_nanos: u64) -> bool {
         let quarantine = u64::try_from(self.quarantine.as_nanos()).unwrap_or(u64::MAX);

@@ -60,18 +60,19 @@ pub enum SecretError {
 }
 
 impl CaSecret {
-    /// The Secret with a CA in it: one is made where there is none, or where it is empty. Waits for an API server that does
-    /// not answer.
+    /// The Secret with a CA in it: where there is none, or it is empty, it begins with `former`, or with one that is made. Waits
+    /// for an API server that does not answer.
     pub async fn open(
         client: Client,
         name: NamespacedName,
         cluster: ClusterName,
+        former: Option<&Cas>,
         shutdown: &Shutdown,
     ) -> Result<(Self, Cas), SecretError> {
         let secret = Self { client, name, cluster };
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         loop {
-            match secret.read_or_make().await {
+            match secret.read_or_begin(former).await {
                 Err(SecretError::Ask(error)) if error.is_passing() => {
                     tracing::warn!(error = %ErrorChain(&error), "the cluster's CA cannot be read yet");
                 }
@@ -123,28 +124,52 @@ impl CaSecret {
         Err(self.contended())
     }
 
-    async fn read_or_make(&self) -> Result<Cas, SecretError> {
+    async fn read_or_begin(&self, former: Option<&Cas>) -> Result<Cas, SecretError> {
         for _ in 0..TRIES {
             let found = self.found().await?;
             if let Some(contents) = found.as_ref().filter(|contents| !contents.is_empty()) {
                 return contents.cas();
             }
-            let made = root_ca::RootCa::generate(&self.cluster)?;
-            let is_first = match found {
-                Some(mut empty) => {
-                    empty.set_current(&made);
-                    self.replace(empty).await?
-                }
-                None => self.create(&made).await?,
+            let made;
+            let begun = if let Some(former) = former {
+                former
+            } else {
+                made = Cas { current: root_ca::RootCa::generate(&self.cluster)?, next: None };
+                &made
             };
             // Otherwise another replica was first, and its CA is the cluster's.
-            if is_first {
-                let (cluster, uuid) = (&self.cluster, made.uuid());
-                tracing::info!(%cluster, %uuid, secret = %self.name, "made the cluster's CA");
-                return Ok(Cas { current: made, next: None });
+            if self.begin(found, begun).await? {
+                let (cluster, uuid) = (&self.cluster, begun.current.uuid());
+                let how =
+                    if former.is_some() { "put the cluster's CA into its Secret" } else { "made the cluster's CA" };
+                tracing::info!(%cluster, %uuid, secret = %self.name, "{how}");
             }
         }
         Err(self.contended())
+    }
+
+    /// `false`: somebody else did it first.
+    async fn begin(&self, empty: Option<Contents>, cas: &Cas) -> Result<bool, Error> {
+        let is_there = empty.is_some();
+        let mut contents = empty.unwrap_or_else(|| self.nothing());
+        contents.set_current(&cas.current);
+        if let Some(next) = &cas.next {
+            contents.set_next(next);
+        }
+        if is_there { self.replace(contents).await } else { self.create(contents).await }
+    }
+
+    fn nothing(&self) -> Contents {
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(self.name.name.clone()),
+                labels: Some(labels()),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Opaque".to_owned()),
+            ..Secret::default()
+        };
+        Contents::new(secret, self.name.clone(), self.cluster.clone())
     }
 
     async fn contents(&self) -> Result<Contents, SecretError> {
@@ -160,15 +185,8 @@ impl CaSecret {
     }
 
     /// `false`: somebody else made it first.
-    async fn create(&self, ca: &root_ca::RootCa) -> Result<bool, Error> {
-        let NamespacedName { namespace, name } = &self.name;
-        let secret = Secret {
-            metadata: ObjectMeta { name: Some(name.clone()), labels: Some(labels()), ..ObjectMeta::default() },
-            type_: Some("Opaque".to_owned()),
-            ..Secret::default()
-        };
-        let mut contents = Contents::new(secret, self.name.clone(), self.cluster.clone());
-        contents.set_current(ca);
+    async fn create(&self, contents: Contents) -> Result<bool, Error> {
+        let namespace = &self.name.namespace;
         let contents = &contents;
         let create = |client| async move {
             Api::<Secret>::namespaced(client, namespace).create(&PostParams::default(), contents.secret()).await

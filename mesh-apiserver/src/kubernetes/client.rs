@@ -41,7 +41,8 @@ pub enum Error {
     )]
     Unauthenticated { verb: &'static str, what: String, server: String, message: String },
     #[error(
-        "may not {verb} {what}: {message}. Bind the roles of docs/kubernetes/trust-rbac.yaml to this server's account"
+        "may not {verb} {what}: {message}. Bind the roles of docs/kubernetes/trust-rbac.yaml, and for the mesh's own objects \
+         those of objects-rbac.yaml, to this server's account"
     )]
     Forbidden { verb: &'static str, what: String, message: String },
     #[error("cannot {verb} {what}: the API server says: {message} ({code})")]
@@ -58,6 +59,11 @@ impl Error {
             Self::Refused { code, .. } => *code == 429 || *code >= 500,
             Self::Access(_) | Self::Unauthenticated { .. } | Self::Forbidden { .. } => false,
         }
+    }
+
+    /// There is no such object, or its kind is not installed.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused { code: 404, .. })
     }
 
     /// Somebody else changed or made the object since it was read.
@@ -153,8 +159,8 @@ mod tests {
         let text = refused(403, "secrets \"ca\" is forbidden\n").to_string();
         assert_eq!(
             text,
-            "may not update Secret a/ca: secrets \"ca\" is forbidden. Bind the roles of docs/kubernetes/trust-rbac.yaml \
-             to this server's account"
+            "may not update Secret a/ca: secrets \"ca\" is forbidden. Bind the roles of docs/kubernetes/trust-rbac.yaml, \
+             and for the mesh's own objects those of objects-rbac.yaml, to this server's account"
         );
         assert!(refused(401, "Unauthorized").to_string().contains("does not accept this server's credentials"));
         assert_eq!(refused(500, "no").to_string(), "cannot update Secret a/ca: the API server says: no (500)");

@@ -12,9 +12,9 @@ use moka::sync::Cache;
 
 use super::agent_account::AUDIENCE;
 use super::client::Error;
+use super::crd::GROUP;
 use super::reviews::{LONGEST_TOKEN, Reviews, said};
 
-const GROUP: &str = "mesh.isthmus.io";
 const RESOURCE: &str = "clusterpeerings";
 /// A right that is taken away, or given, counts after this.
 const REMEMBERED: Duration = Duration::from_secs(10);

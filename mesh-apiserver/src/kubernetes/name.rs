@@ -39,7 +39,7 @@ impl fmt::Display for NamespacedName {
 }
 
 /// RFC 1123: what a namespace may be called.
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let is_inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     text.len() <= 63 && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-') && !text.is_empty()
 }

@@ -8,7 +8,7 @@ use certs::token::Token;
 use certs::{ChannelOptions, ClientTls, Leaf, LiveLeaf, PendingLeaf, Trust, TrustBundle, channel};
 use clap::Parser;
 use mesh_apiserver::app::App;
-use mesh_apiserver::args::Args;
+use mesh_apiserver::args::{Args, Config};
 use mesh_proto::v1;
 use mesh_proto::v1::admin_client::AdminClient;
 use mesh_proto::v1::agent_client::AgentClient;
@@ -193,23 +193,43 @@ async fn admin_channel(path: PathBuf) -> Option<Channel> {
 }
 
 pub(crate) async fn start_app(name: &str, id: u32, dir: &Path, more: &[String]) -> App {
-    let program = std::iter::once("mesh-apiserver".to_owned());
-    let name_of = |flag: &str| flag.split('=').next().map(str::to_owned);
-    let mut usual = flags(name, id, dir);
-    usual.retain(|flag| more.iter().all(|other| name_of(other) != name_of(flag)));
-    let flags = program.chain(usual).chain(more.iter().cloned());
-    let config = Args::try_parse_from(flags).expect("known flags").check().expect("good settings");
     let started = Instant::now();
+    let config = config(name, id, dir, more);
     loop {
         // The lock of a server that has just stopped goes with its last connection.
         match App::start(config.clone(), Shutdown::new()).await {
             Ok(app) => return app,
-            Err(error) if format!("{error:#}").contains("in use by another") && started.elapsed() < PATIENCE => {
+            Err(error) if is_locked(&error) && started.elapsed() < PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => panic!("{error:#}"),
         }
     }
+}
+
+/// Why a server does not start.
+pub(crate) async fn refused_start(name: &str, id: u32, dir: &Path, more: &[String]) -> String {
+    let config = config(name, id, dir, more);
+    until("a refusal", || async {
+        match App::start(config.clone(), Shutdown::new()).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => (!is_locked(&error)).then(|| format!("{error:#}")),
+        }
+    })
+    .await
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("in use by another")
+}
+
+fn config(name: &str, id: u32, dir: &Path, more: &[String]) -> Config {
+    let program = std::iter::once("mesh-apiserver".to_owned());
+    let name_of = |flag: &str| flag.split('=').next().map(str::to_owned);
+    let mut usual = flags(name, id, dir);
+    usual.retain(|flag| more.iter().all(|other| name_of(other) != name_of(flag)));
+    let flags = program.chain(usual).chain(more.iter().cloned());
+    Args::try_parse_from(flags).expect("known flags").check().expect("good settings")
 }
 
 /// The first figure whose name begins so.

@@ -14,6 +14,7 @@ mod crd;
 mod enrolment;
 mod gaps;
 mod objects;
+mod peerings;
 mod rights;
 mod scale;
 

@@ -1,7 +1,7 @@
 //! A real kube-apiserver takes every object of the chart, every pod that they would make, and shows the cleanup's Job what it
 //! asks for, with the rights that the chart gives it and no others.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,36 +15,58 @@ use crate::api::{Api, Connection};
 use crate::apiserver::Apiserver;
 use crate::helm::{Helm, SETS, label, workspace};
 
-const NAMESPACE: &str = "isthmus";
+pub(crate) const NAMESPACE: &str = "isthmus";
 /// Of the Prometheus operator: no kind of Kubernetes itself.
 const FOREIGN: &str = "monitoring.coreos.com/v1";
 /// As clusters with a CNI have it: one set of values asks for it.
 const PRIVILEGED: &[&str] = &["--allow-privileged=true"];
+const AUDIT_LOG: &str = "audit.log";
 /// Checked as a real one, unknown fields refused, and not kept.
 const DRY_RUN: &str = "?dryRun=All&fieldValidation=Strict";
 /// Two cores that do other things, too.
-const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-struct Kubernetes {
+pub(crate) struct Kubernetes {
     server: Apiserver,
     _etcd: Cluster,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Kubernetes {
     /// Prints why a test is skipped, where there is no kube-apiserver.
     async fn start(name: &str) -> Result<Option<Self>> {
+        Self::start_in(name, tempfile::tempdir().context("a folder for kube-apiserver")?, &[]).await
+    }
+
+    /// The same, and it writes down what a user asks.
+    pub(crate) async fn start_with_audit(name: &str, user: &str) -> Result<Option<Self>> {
+        let folder = tempfile::tempdir().context("a folder for kube-apiserver")?;
+        let stages = json!(["RequestReceived"]);
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+            "rules": [{ "level": "Metadata", "users": [user], "omitStages": stages }, { "level": "None" }],
+        });
+        let file = folder.path().join("audit-policy.json");
+        std::fs::write(&file, policy.to_string()).context("write the policy")?;
+        let flags = [
+            format!("--audit-policy-file={}", file.display()),
+            format!("--audit-log-path={}", folder.path().join(AUDIT_LOG).display()),
+            "--audit-log-mode=blocking".to_owned(),
+        ];
+        Self::start_in(name, folder, &flags.each_ref().map(String::as_str)).await
+    }
+
+    async fn start_in(name: &str, folder: tempfile::TempDir, more: &[&str]) -> Result<Option<Self>> {
         let Some(kube) = KubeApiserver::find(workspace())? else {
             println!("skipped: no kube-apiserver here; `cargo xtask kube-apiserver` builds one in about 15 minutes");
             return Ok(None);
         };
         let etcd = Cluster::start(&EtcdPeer::obtain(workspace())?, &Options::default())?;
-        let folder = tempfile::tempdir().context("a folder for kube-apiserver")?;
         let logs = workspace().join("target/test-logs/chart");
         std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
         let store = [format!("--etcd-servers={}", etcd.endpoints().join(","))];
         let log = logs.join(format!("kube-apiserver-{name}.log"));
-        let server = Apiserver::start(&kube, folder.path(), &log, &store, PRIVILEGED).await?;
+        let server = Apiserver::start(&kube, folder.path(), &log, &store, &[PRIVILEGED, more].concat()).await?;
         let started = Self { server, _etcd: etcd, folder };
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
         // What a controller-manager would make in it.
@@ -58,8 +80,12 @@ impl Kubernetes {
         Ok(Some(started))
     }
 
-    fn api(&self) -> &Api {
+    pub(crate) fn api(&self) -> &Api {
         &self.server.api
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.folder.path().join(AUDIT_LOG)
     }
 }
 
@@ -211,13 +237,13 @@ fn with_claims(object: &Value, spec: &Value) -> Value {
     spec
 }
 
-async fn create(connection: &mut Connection, object: &Value, query: &str) -> Result<()> {
+pub(crate) async fn create(connection: &mut Connection, object: &Value, query: &str) -> Result<()> {
     let answer = connection.call(Method::POST, &format!("{}{query}", path(object)?), Some(object)).await?;
     ensure!(answer.is_success(), "{}: {} {}", label(object), answer.status, answer.message());
     Ok(())
 }
 
-async fn create_if_absent(connection: &mut Connection, object: &Value) -> Result<()> {
+pub(crate) async fn create_if_absent(connection: &mut Connection, object: &Value) -> Result<()> {
     let answer = connection.call(Method::POST, &path(object)?, Some(object)).await?;
     ensure!(answer.is_success() || answer.reason() == "AlreadyExists", "{}: {}", label(object), answer.message());
     Ok(())

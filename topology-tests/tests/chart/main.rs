@@ -20,5 +20,6 @@ mod dry_run;
 mod golden;
 mod helm;
 mod refused;
+mod rights;
 mod settings;
 mod table;

@@ -1,4 +1,4 @@
-//! The chart's release in one cluster, done as docs/install.md and the chart's notes tell people to: install, enrol, connect,
+//! The chart's release in one cluster, done as docs/install.md and the chart's notes tell people to: install, connect,
 //! uninstall, with helm, kubectl and meshctl in the server's pod.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,6 @@ use crate::images::Images;
 pub(crate) const NAMESPACE: &str = "isthmus";
 const RELEASE: &str = "isthmus";
 const SERVER: &str = "isthmus-mesh-apiserver-1";
-const TOKENS: &str = "isthmus-enrol-tokens";
 const AGENTS: &str = "app.kubernetes.io/component=node-agent";
 const READY: Duration = Duration::from_mins(2);
 
@@ -62,21 +61,10 @@ impl<'a> Release<'a> {
         })
     }
 
-    /// A token for each node in one Secret, which is deleted when all agents are ready.
-    pub(crate) fn enrol(&self) -> Result<()> {
+    /// Nobody does anything for it: agents enrol by their pods' tokens.
+    pub(crate) fn ready(&self) -> Result<()> {
         self.kubectl.rolled_out(NAMESPACE, "statefulset/isthmus-mesh-apiserver", READY)?;
-        let mut tokens = serde_json::Map::new();
-        for node in &self.cluster.nodes {
-            let token = self.meshctl(&["token", "create", "--node", node.name()], None)?;
-            tokens.insert(node.name().to_owned(), token.into());
-        }
-        let metadata = json!({ "name": TOKENS, "namespace": NAMESPACE });
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": tokens });
-        self.kubectl.apply(&secret.to_string())?;
-        // A kubelet brings a Secret's change into a pod within a minute or two, and at once when the pod changes.
-        self.kubectl.run(&["annotate", "pods", "-n", NAMESPACE, "-l", AGENTS, "mesh.isthmus.io/tokens=1"])?;
-        self.kubectl.rolled_out(NAMESPACE, "daemonset/isthmus-node-agent", READY).with_context(|| self.agents_say())?;
-        self.kubectl.run(&["delete", "secret", "-n", NAMESPACE, TOKENS]).map(drop)
+        self.kubectl.rolled_out(NAMESPACE, "daemonset/isthmus-node-agent", READY).with_context(|| self.agents_say())
     }
 
     /// The last words of all agents.
@@ -99,6 +87,32 @@ impl<'a> Release<'a> {
         let begun = Instant::now();
         self.meshctl(&["connect", self.name(), "--token-file", "-"], Some(&token))?;
         Ok(begun)
+    }
+
+    /// Joins another cluster by an object that names the Secret with its token, as people do who keep both in Git. Gives how
+    /// long it took until the other's Services are used.
+    pub(crate) fn join_by_object(&self, id: u32, other: &Release<'_>) -> Result<Duration> {
+        let id = id.to_string();
+        let token = other.meshctl(&["token", "create", "--peer", self.name(), "--peer-id", &id], None)?;
+        let (name, secret) = (other.name(), format!("{}-token", other.name()));
+        let metadata = json!({ "name": secret, "namespace": NAMESPACE });
+        let secret_object =
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "token": token } });
+        let spec = json!({ "token": { "secretRef": { "name": secret, "key": "token" } } });
+        let peering = json!({
+            "apiVersion": "mesh.isthmus.io/v1alpha1", "kind": "ClusterPeering", "metadata": { "name": name }, "spec": spec,
+        });
+        let begun = Instant::now();
+        self.kubectl.apply(&format!("{secret_object}\n---\n{peering}"))?;
+        let waits = ["wait", "--for=condition=Ready", &format!("clusterpeering/{name}"), "--timeout=60s"];
+        let waited = self.kubectl.run(&waits);
+        waited.with_context(|| self.kubectl.run(&["describe", "clusterpeering", name]).unwrap_or_default())?;
+        Ok(begun.elapsed())
+    }
+
+    /// Ends when the object is gone: then this side has forgotten the other.
+    pub(crate) fn part_by_object(&self, other: &str) -> Result<()> {
+        self.kubectl.run(&["delete", "clusterpeering", other, "--timeout=60s"]).map(drop)
     }
 
     /// This side's half: meshctl in the pod knows this cluster only, and exits with 2 because it cannot ask the other one.

@@ -82,7 +82,8 @@ const KERNEL_PATHS: &[&str] = &[
     "node-agent/tests/",
 ];
 
-/// Where objects come from, and what else is asked of Kubernetes: who somebody is, what they may do, where the CA is kept.
+/// Where objects come from, and what else is asked of Kubernetes: who somebody is, what they may do, where the CA is kept,
+/// what the mesh's own objects say.
 const KUBERNETES_PATHS: &[&str] = &[
     "mesh-apiserver/src/kubernetes.rs",
     "mesh-apiserver/src/kubernetes/",
@@ -97,6 +98,7 @@ pub(super) const CRATES: &[CrateRule] = &[
         paths: &["mesh-store/src/raft.rs", "mesh-store/src/raft/"],
     },
     CrateRule { name: "kube", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
+    CrateRule { name: "schemars", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
     CrateRule { name: "k8s_openapi", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
     CrateRule {
         name: "aya",

@@ -28,16 +28,23 @@ pub(super) fn trust_flags() -> Vec<String> {
 /// The namespace, and what the documented roles let mesh-apiserver's account do there.
 pub(super) async fn system(server: &Apiserver) {
     namespace(server, SYSTEM).await;
-    let text = include_str!("../../../../docs/kubernetes/trust-rbac.yaml");
-    for document in text.split("\n---\n") {
+    bind(server, include_str!("../../../../docs/kubernetes/trust-rbac.yaml"), "isthmus-trust").await;
+}
+
+/// Makes roles, all of one name, and binds mesh-apiserver's account to each where it is.
+pub(super) async fn bind(server: &Apiserver, roles: &str, name: &str) {
+    for document in roles.split("\n---\n") {
         let role: Value = serde_saphyr::from_str(document).expect("YAML");
         let kind = role["kind"].as_str().expect("a kind").to_owned();
-        let place = if kind == "Role" { format!("{RBAC}/namespaces/{SYSTEM}") } else { RBAC.to_owned() };
+        let place = match role["metadata"]["namespace"].as_str() {
+            Some(namespace) => format!("{RBAC}/namespaces/{namespace}"),
+            None => RBAC.to_owned(),
+        };
         server.api.create(&format!("{place}/{}s", kind.to_lowercase()), &role).await;
         let user = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": ACCOUNT});
         let binding = json!({
-            "metadata": {"name": "isthmus-trust"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "isthmus-trust"},
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
             "subjects": [user],
         });
         server.api.create(&format!("{place}/{}bindings", kind.to_lowercase()), &binding).await;

@@ -57,6 +57,11 @@ impl Api {
         self.must(Method::DELETE, path, "application/json", Some(&now)).await;
     }
 
+    /// The answer, whatever it is.
+    pub(super) async fn try_create(&self, collection: &str, object: &Value) -> anyhow::Result<(u16, String)> {
+        self.call(Method::POST, collection, "application/json", Some(object)).await
+    }
+
     pub(super) async fn try_get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         self.call(Method::GET, path, "application/json", None).await
     }

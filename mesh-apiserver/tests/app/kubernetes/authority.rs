@@ -38,7 +38,7 @@ async fn ca_secret(kube: &Kube, server: &Apiserver) -> (CaSecret, CaHash) {
     let options = Options { kubeconfig: Some(kube.kubeconfig(server.port)), context: None };
     let client = Client::new(Access::open(options).await.expect("a kubeconfig"));
     let (name, cluster) = ("isthmus-system/isthmus-ca".parse().unwrap(), ClusterName::new("east").unwrap());
-    let opened = CaSecret::open(client, name, cluster, &Shutdown::new()).await;
+    let opened = CaSecret::open(client, name, cluster, None, &Shutdown::new()).await;
     let (secret, cas) = opened.unwrap_or_else(|error| panic!("{}", mesh_runtime::ErrorChain(&error)));
     (secret, cas.current.hash())
 }
@@ -145,6 +145,42 @@ async fn three_replicas_go_over_to_another_ca_in_their_secret_and_agents_are_tol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_whose_ca_was_in_a_folder_goes_over_to_the_secret_with_it() {
+    let Some(kube) = Kube::find() else { return };
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let apiserver = kube.start().await;
+    grant(&apiserver).await;
+    system(&apiserver).await;
+    let server = Server::start_with("east", 1, flags(&kube, &apiserver)).await;
+    server.ready().await;
+    let ca = server.bundle().hash_set();
+    let Server { name, id, dir, app, .. } = server;
+    app.stop().await;
+    let server = Server::start_at(name, id, dir, [flags(&kube, &apiserver), trust_flags()].concat()).await;
+    server.ready().await;
+    assert_eq!(server.bundle().hash_set(), ca, "agents and peers know it");
+    until("the trust bundle", || async { told(&apiserver).await.filter(|told| *told == ca) }).await;
+
+    // What is left in the folder is nobody's once the Secret holds another, and a lost Secret does not bring it back.
+    assert!(server.state("ca/ca.key").exists(), "a former version of this server would start again");
+    let (secret, first) = ca_secret(&kube, &apiserver).await;
+    let next = secret.make_next().await.unwrap().hash();
+    secret.promote(&next).await.unwrap();
+    assert!(ca.contains(&first));
+    let server = server.restart().await;
+    server.ready().await;
+    assert_eq!(server.bundle().hash_set(), BTreeSet::from([next]));
+    let Server { name, id, dir, app, more_flags } = server;
+    app.stop().await;
+    apiserver.api.delete(CA_SECRET).await;
+    let said = crate::harness::refused_start(&name, id, dir.path(), &more_flags).await;
+    assert!(
+        said.contains("the CA in Secret isthmus-system/isthmus-ca (uuid ") && said.contains("from the same backup"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_cannot_be_used_is_named_and_nothing_is_made_in_its_place() {
     let Some(kube) = Kube::find() else { return };
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -156,7 +192,7 @@ async fn a_secret_that_cannot_be_used_is_named_and_nothing_is_made_in_its_place(
         let client = Client::new(access.clone());
         async move {
             let cluster = ClusterName::new(cluster).unwrap();
-            let opened = CaSecret::open(client, name.parse().unwrap(), cluster, &Shutdown::new()).await;
+            let opened = CaSecret::open(client, name.parse().unwrap(), cluster, None, &Shutdown::new()).await;
             mesh_runtime::ErrorChain(&opened.map(drop).unwrap_err()).to_string()
         }
     };
