@@ -70,7 +70,7 @@ pub(super) fn object(object: &mut Value) {
     if object["kind"] == "Secret" {
         // Where one slipped in: which keys it has may be told.
         for field in ["data", "stringData"] {
-            if let Some(values) = object[field].as_object_mut() {
+            if let Some(values) = object.get_mut(field).and_then(Value::as_object_mut) {
                 values.values_mut().for_each(|value| *value = REMOVED.into());
             }
         }
