@@ -5,9 +5,6 @@
 {{- if and (gt (int .cluster.id) 255) (ne (int .cluster.maxConnectedClusters) 511) -}}
 {{- $wrong = append $wrong (printf "cluster.id: %d needs cluster.maxConnectedClusters 511, in all clusters of the mesh" (int .cluster.id)) -}}
 {{- end -}}
-{{- if and (gt (int .apiserver.replicas) 1) (not .apiserver.ca.existingSecret) -}}
-{{- $wrong = append $wrong (printf "apiserver.ca.existingSecret: %d replicas sign with one CA, which they are given: make it (meshctl certs create-ca --cluster %s --out ca; kubectl create secret generic isthmus-ca -n %s --from-file=ca) and name the Secret here" (int .apiserver.replicas) .cluster.name $.Release.Namespace) -}}
-{{- end -}}
 {{- if and (gt (int .apiserver.replicas) 1) (not .apiserver.advertise.addresses) -}}
 {{- $wrong = append $wrong "apiserver.advertise.addresses: several replicas tell one thing to other clusters: name the addresses at which apiserver.service is reached from there" -}}
 {{- end -}}

@@ -1,55 +1,54 @@
 {{- /*
 How trust comes into the pods, and nothing else: the CA into mesh-apiserver, enrolment into node-agent.
 
-Today people bring both, as Secrets: the CA where there are several replicas, a token for each node. When agents enrol by
-their ServiceAccount and replicas keep their CA in a Secret by themselves, this is the one file to change.
+mesh-apiserver keeps the cluster's CA in a Secret and what agents are to trust in a ConfigMap. It makes both, so that Helm
+neither knows the key nor deletes it. An agent shows the token that the kubelet projects into its pod, to a server that the
+CAs in the ConfigMap vouch for.
 */ -}}
 
+{{- define "isthmus.trust.secret" -}}
+{{ .Values.apiserver.ca.secret | default (printf "%s-ca" (include "isthmus.name" .)) }}
+{{- end }}
+{{- define "isthmus.trust.configmap" -}}{{ include "isthmus.name" . }}-trust{{- end }}
+
 {{- define "isthmus.trust.apiserver.env" -}}
-{{- if .Values.apiserver.ca.existingSecret }}
-- name: ISTHMUS_CA_SEED_DIR
-  value: /var/run/secrets/isthmus/ca
-{{- end }}
-{{- end }}
-
-{{- define "isthmus.trust.apiserver.mounts" -}}
-{{- if .Values.apiserver.ca.existingSecret }}
-- name: ca
-  mountPath: /var/run/secrets/isthmus/ca
-  readOnly: true
-{{- end }}
-{{- end }}
-
-{{- define "isthmus.trust.apiserver.volumes" -}}
-{{- with .Values.apiserver.ca.existingSecret }}
-- name: ca
-  secret:
-    secretName: {{ . }}
-    defaultMode: 0440
-    items:
-      - key: ca.crt
-        path: ca.crt
-      - key: ca.key
-        path: ca.key
-{{- end }}
+- name: ISTHMUS_KUBERNETES_CA_SECRET
+  value: {{ printf "%s/%s" .Release.Namespace (include "isthmus.trust.secret" .) | quote }}
+- name: ISTHMUS_KUBERNETES_TRUST_CONFIGMAP
+  value: {{ printf "%s/%s" .Release.Namespace (include "isthmus.trust.configmap" .) | quote }}
+- name: ISTHMUS_AGENT_SERVICE_ACCOUNT
+  value: {{ printf "%s/%s" .Release.Namespace (include "isthmus.agent.name" .) | quote }}
 {{- end }}
 
 {{- define "isthmus.trust.agent.env" -}}
-- name: ISTHMUS_ENROL_TOKEN_FILE
-  value: /var/run/secrets/isthmus/enrol/$(ISTHMUS_NODE_NAME)
+- name: ISTHMUS_ENROL_SERVICE_ACCOUNT_TOKEN_FILE
+  value: /var/run/secrets/isthmus/token
+- name: ISTHMUS_TRUST_BUNDLE_FILE
+  value: /var/run/secrets/isthmus/ca.crt
 {{- end }}
 
 {{- define "isthmus.trust.agent.mounts" -}}
-- name: enrol
-  mountPath: /var/run/secrets/isthmus/enrol
+- name: enrolment
+  mountPath: /var/run/secrets/isthmus
   readOnly: true
 {{- end }}
 
-{{- /* Optional: an enrolled node needs it no more, and a new one waits until its token is there. */ -}}
+{{- /*
+Not optional: a kubelet that waits for the ConfigMap looks again within seconds, and one that has mounted the volume without
+it only after a minute or more.
+*/ -}}
 {{- define "isthmus.trust.agent.volumes" -}}
-- name: enrol
-  secret:
-    secretName: {{ .Values.agent.enrolment.tokenSecret }}
-    optional: true
+- name: enrolment
+  projected:
     defaultMode: 0400
+    sources:
+      - serviceAccountToken:
+          audience: isthmus
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: {{ include "isthmus.trust.configmap" . }}
+          items:
+            - key: ca.crt
+              path: ca.crt
 {{- end }}

@@ -10,6 +10,8 @@ const GIVEN: [&str; 4] = ["--set", "cluster.name=cluster-a", "--set", "cluster.i
 fn a_value_outside_the_schema_is_refused_by_its_path() -> Result<()> {
     let Some(helm) = Helm::find() else { return Ok(()) };
     for (values, path) in [
+        ("apiserver.ca.existingSecret=x", "'/apiserver/ca': additional properties 'existingSecret' not allowed"),
+        ("apiserver.ca.secret=Not_A_Name", "'/apiserver/ca/secret'"),
         ("agent.bogus=1", "'/agent': additional properties 'bogus' not allowed"),
         ("apiserver.service.nodePort=1", "'/apiserver/service': additional properties 'nodePort' not allowed"),
         ("apiServer.replicas=3", "additional properties 'apiServer' not allowed"),
@@ -51,7 +53,6 @@ fn values_that_do_not_go_together_are_refused_at_once_with_what_to_do() -> Resul
     let said = helm.template(&[&GIVEN[..], &["--set", set]].concat())?;
     ensure!(!said.succeeded, "{set} was taken");
     for part in [
-        "apiserver.ca.existingSecret: 3 replicas sign with one CA, which they are given: make it (meshctl certs create-ca",
         "apiserver.advertise.addresses: several replicas tell one thing",
         "apiserver.persistence.enabled: a replica that loses its state",
         "cluster.id: 300 needs cluster.maxConnectedClusters 511",

@@ -1,6 +1,7 @@
 //! The mesh on real Kubernetes, end to end and as people do it: the chart installed on two clusters with different networks,
-//! nodes enrolled, clusters connected, a Service used from both sides, all of it removed. Needs root, Kubernetes' own programs
-//! (`cargo xtask k8s-tools`) and the images (`cargo xtask images --dev`); says `skipped: why` without them.
+//! whose nodes enrol by themselves, clusters connected, a Service used from both sides, all of it removed. Needs root,
+//! Kubernetes' own programs (`cargo xtask k8s-tools`) and the images (`cargo xtask images --dev`); says `skipped: why` without
+//! them.
 
 #![expect(
     clippy::unwrap_used,
@@ -185,7 +186,7 @@ fn two_clusters_of_different_networks_become_one_mesh_and_part_without_a_trace()
             let images = &images;
             scope.spawn(move || {
                 release.install(images, id).unwrap();
-                release.enrol().unwrap();
+                release.ready().unwrap();
             });
         }
     });

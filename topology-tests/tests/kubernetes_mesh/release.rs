@@ -1,4 +1,4 @@
-//! The chart's release in one cluster, done as docs/install.md and the chart's notes tell people to: install, enrol, connect,
+//! The chart's release in one cluster, done as docs/install.md and the chart's notes tell people to: install, connect,
 //! uninstall, with helm, kubectl and meshctl in the server's pod.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,6 @@ use crate::images::Images;
 pub(crate) const NAMESPACE: &str = "isthmus";
 const RELEASE: &str = "isthmus";
 const SERVER: &str = "isthmus-mesh-apiserver-1";
-const TOKENS: &str = "isthmus-enrol-tokens";
 const AGENTS: &str = "app.kubernetes.io/component=node-agent";
 const READY: Duration = Duration::from_mins(2);
 
@@ -62,21 +61,10 @@ impl<'a> Release<'a> {
         })
     }
 
-    /// A token for each node in one Secret, which is deleted when all agents are ready.
-    pub(crate) fn enrol(&self) -> Result<()> {
+    /// Nobody does anything for it: agents enrol by their pods' tokens.
+    pub(crate) fn ready(&self) -> Result<()> {
         self.kubectl.rolled_out(NAMESPACE, "statefulset/isthmus-mesh-apiserver", READY)?;
-        let mut tokens = serde_json::Map::new();
-        for node in &self.cluster.nodes {
-            let token = self.meshctl(&["token", "create", "--node", node.name()], None)?;
-            tokens.insert(node.name().to_owned(), token.into());
-        }
-        let metadata = json!({ "name": TOKENS, "namespace": NAMESPACE });
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": tokens });
-        self.kubectl.apply(&secret.to_string())?;
-        // A kubelet brings a Secret's change into a pod within a minute or two, and at once when the pod changes.
-        self.kubectl.run(&["annotate", "pods", "-n", NAMESPACE, "-l", AGENTS, "mesh.isthmus.io/tokens=1"])?;
-        self.kubectl.rolled_out(NAMESPACE, "daemonset/isthmus-node-agent", READY).with_context(|| self.agents_say())?;
-        self.kubectl.run(&["delete", "secret", "-n", NAMESPACE, TOKENS]).map(drop)
+        self.kubectl.rolled_out(NAMESPACE, "daemonset/isthmus-node-agent", READY).with_context(|| self.agents_say())
     }
 
     /// The last words of all agents.
