@@ -10,6 +10,7 @@
 //! Nothing here needs a process to live: what is pinned goes on working while the agent is away.
 
 pub mod datapath;
+pub mod features;
 pub mod links;
 pub mod maps;
 pub mod pins;

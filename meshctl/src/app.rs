@@ -1,30 +1,37 @@
 //! Wiring: configuration, the contexts that are asked, the verb, the exit code.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::args::certs::Certs;
+use crate::args::kubernetes::Connectivity;
 use crate::args::store::{Check, Members, Snapshot, Store};
 use crate::args::{Args, Bpf, Cilium, Peers, PeersAction, Token, Verb};
-use crate::config::{Config, Context};
+use crate::config::Context;
+use crate::contexts::Contexts;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Format, Output};
 use crate::{config, verb};
 
 /// What every verb is given.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) config: Config,
-    /// The contexts to ask, in the file's order.
+    /// The commands that lead to nodes, of the configuration file.
+    pub(crate) nodes: BTreeMap<String, Vec<String>>,
+    contexts: Contexts,
+    /// The contexts to ask, in the order of their names' sources.
     pub(crate) asked: Vec<Context>,
+    /// `--context`, as given.
+    pub(crate) named: Vec<String>,
     pub(crate) timeout: Duration,
     pub(crate) output: Output,
-    pub(crate) format: crate::output::Format,
+    pub(crate) format: Format,
 }
 
 impl Run {
-    pub(crate) fn context(&self, name: &str) -> Result<&Context, Failure> {
-        self.config.contexts.iter().find(|c| c.name == name).ok_or_else(|| unknown_context(&self.config, name))
+    pub(crate) fn context(&self, name: &str) -> Result<Context, Failure> {
+        self.contexts.named(name)
     }
 
     /// Whether a column that names the context is worth its space.
@@ -40,11 +47,6 @@ impl Run {
     }
 }
 
-fn unknown_context(config: &Config, name: &str) -> Failure {
-    let known: Vec<_> = config.contexts.iter().map(|c| c.name.as_str()).collect();
-    Failure::said(Exit::Usage, name, "no such context").hint(format!("the configuration file has {}", known.join(", ")))
-}
-
 pub(crate) fn run(args: Args) -> Exit {
     let output = Output::new(args.output, args.no_color);
     match prepare(&args, output).and_then(|run| execute(&run, args.verb)) {
@@ -57,31 +59,50 @@ pub(crate) fn run(args: Args) -> Exit {
 }
 
 fn prepare(args: &Args, output: Output) -> Result<Run, Failure> {
-    let optional =
-        (matches!(args.verb, Verb::Version | Verb::Bpf(_)) || is_offline(&args.verb)) && args.contexts.is_empty();
+    if args.output == Format::Junit && !matches!(args.verb, Verb::Connectivity(_)) {
+        let text = "junit is for `meshctl connectivity test` only";
+        return Err(Failure::said(Exit::Usage, "--output", text));
+    }
+    let asks_nobody = is_offline(&args.verb) && args.contexts.is_empty() && args.config.is_none();
     let config = match config::load(args.config.as_deref()) {
-        // Both work on a machine where nothing has been set up yet.
-        Err(_missing) if optional && args.config.is_none() => Config::default(),
+        // A command that asks no cluster works whatever the file says.
+        Err(_unusable) if asks_nobody => None,
         loaded => loaded?,
     };
-    let mut asked = Vec::new();
-    for name in &args.contexts {
-        let found = config.contexts.iter().find(|c| c.name == *name);
-        asked.push(found.cloned().ok_or_else(|| unknown_context(&config, name))?);
-    }
-    if asked.is_empty() {
-        asked.clone_from(&config.contexts);
-    }
+    let nodes = config.as_ref().map(|config| config.nodes.clone()).unwrap_or_default();
+    let contexts = Contexts::new(config, args.kubeconfig.clone(), args.mesh_namespace.clone());
+    let asked = if !args.contexts.is_empty() {
+        args.contexts.iter().map(|name| contexts.named(name)).collect::<Result<_, _>>()?
+    } else if args.all_contexts {
+        contexts.all()?
+    } else {
+        match contexts.usual() {
+            // Versions are told of nobody, too, and two clusters may be named as arguments.
+            Err(_nobody) if asks_nobody || names_clusters(&args.verb) => Vec::new(),
+            usual => usual?,
+        }
+    };
     let timeout = Duration::from_secs(u64::from(args.timeout));
-    Ok(Run { config, asked, timeout, output, format: args.output })
+    Ok(Run { nodes, contexts, asked, named: args.contexts.clone(), timeout, output, format: args.output })
 }
 
-/// Verbs that work on files only.
+/// Verbs whose clusters are arguments of their own.
+fn names_clusters(verb: &Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Connect(_) | Verb::Preflight(_) | Verb::Disconnect(_) | Verb::Connectivity(Connectivity::Test(_))
+    )
+}
+
+/// Verbs that work on this machine, or work without a cluster as well.
 fn is_offline(verb: &Verb) -> bool {
     matches!(
         verb,
         Verb::Store(Store::Check(Check { file: Some(_) }) | Store::Snapshot(Snapshot::Restore(_)))
             | Verb::Certs(Certs::CreateCa(_))
+            | Verb::Version
+            | Verb::Bpf(_)
+            | Verb::Connectivity(Connectivity::Serve(_) | Connectivity::Idle | Connectivity::Ask(_))
     )
 }
 
@@ -100,6 +121,18 @@ fn execute(run: &Run, verb: Verb) -> Result<Exit, Failure> {
             Verb::Peers(Peers { action: Some(PeersAction::Revoke(peer)) }) => {
                 verb::peers::revoke(run, &peer.name).await
             }
+            Verb::Check(check) => verb::check::run(run, &check).await,
+            Verb::Connectivity(connectivity) => match connectivity {
+                Connectivity::Test(test) => verb::connectivity::test(run, &test).await,
+                Connectivity::Clean => verb::connectivity::clean(run).await,
+                Connectivity::Serve(serve) => verb::connectivity::serve(&serve).await,
+                Connectivity::Idle => verb::connectivity::idle().await,
+                Connectivity::Ask(ask) => verb::connectivity::ask(&ask).await,
+            },
+            Verb::Install(install) => verb::release::install(run, &install).await,
+            Verb::Upgrade(upgrade) => verb::release::upgrade(run, &upgrade).await,
+            Verb::Uninstall(uninstall) => verb::release::uninstall(run, &uninstall).await,
+            Verb::Sysdump(sysdump) => verb::sysdump::run(run, &sysdump).await,
             Verb::Status => verb::status::run(run).await,
             Verb::Get(get) => verb::get::run(run, &get).await,
             Verb::Certs(Certs::Status) => verb::certs::status(run).await,

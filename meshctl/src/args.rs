@@ -1,6 +1,7 @@
 //! The command line. A wrong one ends with 64, as every process of the project does.
 
 pub(crate) mod certs;
+pub(crate) mod kubernetes;
 pub(crate) mod store;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use self::certs::Certs;
+use self::kubernetes::{Check, Connectivity, Install, Sysdump, Uninstall, Upgrade};
 use crate::exit::{self, Exit};
 use crate::output::Format;
 
@@ -20,9 +22,19 @@ pub(crate) struct Args {
     /// Configuration file [default: ~/.config/isthmus/meshctl.toml]
     #[arg(long, global = true, env = "MESHCTL_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Ask only this context; may be repeated [default: all]
+    /// Ask this cluster: a context of the configuration file or of the kubeconfig; may be repeated [default: all of the
+    /// configuration file; without one the kubeconfig's current context]
     #[arg(long = "context", short = 'c', global = true, value_name = "NAME")]
     pub(crate) contexts: Vec<String>,
+    /// Ask every context of the configuration file and of the kubeconfig
+    #[arg(long, global = true, conflicts_with = "contexts")]
+    pub(crate) all_contexts: bool,
+    /// Kubeconfig [default: KUBECONFIG, else ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Kubernetes namespace of the mesh [default: wherever mesh-apiserver is]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) mesh_namespace: Option<String>,
     /// Form of the data on stdout
     #[arg(long, short, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
@@ -49,6 +61,19 @@ pub(crate) enum Verb {
     /// Nodes drop what their pods send to the other cluster's pods for two minutes more, even where there is another way:
     /// connections that were encrypted shall end, and not go on in clear.
     Disconnect(Disconnect),
+    /// In Kubernetes: what keeps the mesh from being installed or from working, each with its remedy; exit 2 when there is a fault
+    Check(Check),
+    /// In Kubernetes: install the mesh in a cluster, by Helm and the chart that is built in
+    Install(Install),
+    /// In Kubernetes: bring a cluster's mesh to this release, or change its values
+    Upgrade(Upgrade),
+    /// In Kubernetes: take the mesh out of a cluster and off its nodes
+    Uninstall(Uninstall),
+    /// In Kubernetes: do pods, nodes and Services of two clusters reach each other
+    #[command(subcommand)]
+    Connectivity(Connectivity),
+    /// In Kubernetes: objects, states, logs, metrics and maps of each cluster in one file, without secrets
+    Sysdump(Sysdump),
     /// The joined clusters, as each cluster sees them
     Peers(Peers),
     /// Clusters, sessions, sync, agents, tunnels, staleness; exit 2 when something is not well
@@ -76,11 +101,14 @@ pub(crate) enum Verb {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Connect {
-    /// Context of the cluster that redeems the token
-    pub(crate) a: String,
+    /// Context of the cluster that redeems the token; or name it with --context
+    pub(crate) a: Option<String>,
     /// Context of the cluster that gives the token; leave it out with --token-file and --cilium
-    #[arg(required_unless_present_any = ["token_file", "cilium"], conflicts_with_all = ["token_file", "cilium"])]
+    #[arg(conflicts_with_all = ["token_file", "cilium"])]
     pub(crate) b: Option<String>,
+    /// The second cluster, where the first is named with --context
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["b", "token_file", "cilium"])]
+    pub(crate) destination_context: Option<String>,
     /// A Cilium cluster, as a file says: Cilium's own clustermesh configuration with its id and prefixes; docs/cilium.md
     #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
     pub(crate) cilium: Option<PathBuf>,
@@ -121,10 +149,13 @@ pub(crate) enum Reader {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Preflight {
-    /// Context of one cluster
-    pub(crate) a: String,
+    /// Context of one cluster; or name it with --context
+    pub(crate) a: Option<String>,
     /// Context of the other
-    pub(crate) b: String,
+    pub(crate) b: Option<String>,
+    /// The other cluster, where the first is named with --context
+    #[arg(long, value_name = "NAME", conflicts_with = "b")]
+    pub(crate) destination_context: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -139,10 +170,13 @@ pub(crate) struct Troubleshoot {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Disconnect {
-    /// Context of one cluster
-    pub(crate) a: String,
+    /// Context of one cluster; or name it with --context
+    pub(crate) a: Option<String>,
     /// Context, or for a cluster without one its name, of the other
-    pub(crate) b: String,
+    pub(crate) b: Option<String>,
+    /// The other cluster, where the first is named with --context
+    #[arg(long, value_name = "NAME", conflicts_with = "b")]
+    pub(crate) destination_context: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -258,7 +292,8 @@ mod tests {
     fn a_token_can_not_be_an_argument() {
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "--token", "x"]).is_err());
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "--token-file", "-"]).is_ok());
-        assert!(Args::try_parse_from(["meshctl", "connect", "a"]).is_err());
+        assert!(Args::try_parse_from(["meshctl", "connect", "--context", "a", "--destination-context", "b"]).is_ok());
+        assert!(Args::try_parse_from(["meshctl", "connect", "a", "b", "--destination-context", "c"]).is_err());
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "--cilium", "c.yaml"]).is_ok());
         assert!(Args::try_parse_from(["meshctl", "connect", "a", "b", "--cilium", "c.yaml"]).is_err());
     }

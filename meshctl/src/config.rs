@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::kubernetes;
 
 /// How one cluster's admin API is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) enum Address {
     Socket(PathBuf),
     /// mTLS with an `admin-<cluster>` certificate.
     Tls { endpoint: String, ca: PathBuf, cert: PathBuf, key: PathBuf, server_name: Option<String> },
+    /// Through the API server of its Kubernetes, by the caller's rights there.
+    Kubernetes(kubernetes::Access),
 }
 
 /// A named cluster.
@@ -38,8 +41,6 @@ pub(crate) struct Config {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("no configuration file: neither --config, nor MESHCTL_CONFIG, nor a home directory")]
-    NoHome,
     #[error("cannot read it")]
     Read(#[source] std::io::Error),
     #[error("it is not what meshctl expects\n{0}")]
@@ -66,6 +67,9 @@ struct Entry {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     server_name: Option<String>,
+    kube_context: Option<String>,
+    kubeconfig: Option<PathBuf>,
+    mesh_namespace: Option<String>,
 }
 
 /// `x = "a"`, or `x = ["a", "b"]` where a cluster's API server has replicas.
@@ -91,20 +95,22 @@ struct NodeEntry {
     exec: Vec<String>,
 }
 
-/// Reads `path`, or the default file.
-pub(crate) fn load(path: Option<&Path>) -> Result<Config, Failure> {
+/// Reads `path`, or the default file; `None` where nobody has written that.
+pub(crate) fn load(path: Option<&Path>) -> Result<Option<Config>, Failure> {
     let default = std::env::home_dir().map(|home| home.join(".config/isthmus/meshctl.toml"));
-    let Some(path) = path.map(Path::to_owned).or(default) else {
-        return Err(Failure::new(Exit::Config, "configuration", &Error::NoHome));
-    };
+    let is_named = path.is_some();
+    let Some(path) = path.map(Path::to_owned).or(default) else { return Ok(None) };
     let failed = |error: &Error| {
         Failure::new(Exit::Config, path.display().to_string(), error).hint(
             "a context looks like this:\n    [contexts.cluster-a]\n    admin_socket = \"/run/isthmus/admin.sock\"   \
-             # or: endpoint = \"host:2382\", ca, cert, key (files)",
+             # or: endpoint = \"host:2382\", ca, cert, key (files); or: kube_context = \"kind-a\"",
         )
     };
-    let text = std::fs::read_to_string(&path).map_err(|e| failed(&Error::Read(e)))?;
-    parse(&text, path.parent().unwrap_or(Path::new("."))).map_err(|e| failed(&e))
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if !is_named && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|e| failed(&Error::Read(e)))?,
+    };
+    parse(&text, path.parent().unwrap_or(Path::new("."))).map(Some).map_err(|e| failed(&e))
 }
 
 /// Checks the text of a file that lies in `folder`.
@@ -132,13 +138,39 @@ pub(crate) fn parse(text: &str, folder: &Path) -> Result<Config, Error> {
 }
 
 fn addresses(entry: Entry, folder: &Path) -> Result<Vec<Address>, Vec<String>> {
-    let Entry { admin_socket, endpoint, ca, cert, key, server_name } = entry;
+    let Entry { admin_socket, endpoint, ca, cert, key, server_name, kube_context, kubeconfig, mesh_namespace } = entry;
+    let tls_only = [("ca", ca.is_some()), ("cert", cert.is_some()), ("key", key.is_some())];
+    let Some(context) = kube_context else {
+        let stray = [("kubeconfig", kubeconfig.is_some()), ("mesh_namespace", mesh_namespace.is_some())];
+        let stray: Vec<_> = stray.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
+        if !stray.is_empty() {
+            return Err(vec![format!("{} means nothing without kube_context", stray.join(", "))]);
+        }
+        return direct(admin_socket, endpoint, ca, cert, key, server_name, folder);
+    };
+    if admin_socket.is_some() || endpoint.is_some() || tls_only.iter().any(|(_, set)| *set) || server_name.is_some() {
+        return Err(vec!["kube_context stands alone, or with kubeconfig and mesh_namespace".to_owned()]);
+    }
+    let kubeconfig = kubeconfig.map(|file| folder.join(file));
+    Ok(vec![Address::Kubernetes(kubernetes::Access { kubeconfig, context, namespace: mesh_namespace })])
+}
+
+/// One of the two ways without Kubernetes.
+fn direct(
+    admin_socket: Option<OneOrMany<PathBuf>>,
+    endpoint: Option<OneOrMany<String>>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
+    folder: &Path,
+) -> Result<Vec<Address>, Vec<String>> {
     let tls_only = [("ca", ca.is_some()), ("cert", cert.is_some()), ("key", key.is_some())];
     match (admin_socket.map(OneOrMany::into_vec), endpoint.map(OneOrMany::into_vec)) {
         (Some(sockets), _) if sockets.is_empty() => Err(vec!["admin_socket is an empty list".to_owned()]),
         (_, Some(endpoints)) if endpoints.is_empty() => Err(vec!["endpoint is an empty list".to_owned()]),
         (Some(_), Some(_)) => Err(vec!["both admin_socket and endpoint: keep one".to_owned()]),
-        (None, None) => Err(vec!["neither admin_socket nor endpoint".to_owned()]),
+        (None, None) => Err(vec!["neither admin_socket nor endpoint nor kube_context".to_owned()]),
         (Some(sockets), None) => {
             let stray: Vec<_> = tls_only.iter().filter(|(_, set)| *set).map(|(n, _)| *n).collect();
             if stray.is_empty() {
@@ -198,6 +230,9 @@ mod tests {
             cert = "admin.pem"
             key = "admin.key"
             server_name = "mesh"
+            [contexts.cluster-c]
+            kube_context = "kind-c"
+            kubeconfig = "kube/config"
             [nodes.a1]
             exec = ["nsenter", "--net=/run/a1"]
             "#,
@@ -209,6 +244,12 @@ mod tests {
         let Address::Tls { endpoint, ca, cert, server_name, .. } = &config.contexts[1].addresses[0] else { panic!() };
         assert_eq!((endpoint.as_str(), server_name.as_deref()), ("[2001:db8::1]:2382", Some("mesh")));
         assert_eq!((ca.as_path(), cert.as_path()), (Path::new("/pki/ca.pem"), Path::new("/etc/admin.pem")));
+        let access = kubernetes::Access {
+            kubeconfig: Some("/etc/kube/config".into()),
+            context: "kind-c".to_owned(),
+            namespace: None,
+        };
+        assert_eq!(config.contexts[2].addresses, [Address::Kubernetes(access)]);
         assert_eq!(config.nodes["a1"], ["nsenter", "--net=/run/a1"]);
     }
 
@@ -228,6 +269,12 @@ mod tests {
             key = "k"
             [contexts.e]
             admin_socket = []
+            [contexts.f]
+            kube_context = "k"
+            endpoint = "h:1"
+            [contexts.g]
+            admin_socket = "x"
+            kubeconfig = "k"
             [nodes.n]
             exec = []
             "#,
@@ -235,12 +282,14 @@ mod tests {
         assert_eq!(
             text,
             "contexts.a: both admin_socket and endpoint: keep one\n\
-             contexts.b: neither admin_socket nor endpoint\n\
+             contexts.b: neither admin_socket nor endpoint nor kube_context\n\
              contexts.c: endpoint \"https://h\" is not host:port\n\
              contexts.c: cert is missing: endpoint needs ca, cert, key\n\
              contexts.c: key is missing: endpoint needs ca, cert, key\n\
              contexts.d: key means nothing with admin_socket\n\
              contexts.e: admin_socket is an empty list\n\
+             contexts.f: kube_context stands alone, or with kubeconfig and mesh_namespace\n\
+             contexts.g: kubeconfig means nothing without kube_context\n\
              nodes.n: exec is empty: name a command such as [\"nsenter\", ...]"
         );
     }

@@ -17,6 +17,10 @@ pub(crate) enum Exit {
 
 /// Shown at the end of `--help`.
 pub(crate) const HELP: &str = "\
+In Kubernetes no file is needed: a context of the kubeconfig names a cluster. meshctl reaches its mesh-apiserver by
+port-forward and asks by your own rights: whoever may get clusterpeerings.mesh.isthmus.io may look, whoever may update
+them may change the mesh. docs/meshctl-kubernetes.md
+
 Configuration file:
   [contexts.cluster-a]
   admin_socket = \"/run/isthmus/mesh-apiserver.sock\"    # as root on the API server's machine
@@ -28,6 +32,9 @@ Configuration file:
   key = \"admin-cluster-b.key\"
   server_name = \"cluster-b.mesh.isthmus.io\"             # when the endpoint is not named in the certificate
 
+  [contexts.cluster-c]                                  # in Kubernetes, by your rights there
+  kube_context = \"kind-c\"                              # and kubeconfig, mesh_namespace where they are not the usual ones
+
   [nodes.a1]                                            # for bpf dump: what to put in front of node-agent
   exec = [\"ssh\", \"root@a1\"]
 
@@ -38,7 +45,7 @@ Exit codes:
   64  wrong usage
   65  the clusters contradict each other (connect): nothing was changed
   69  no cluster that was asked could be reached
-  77  the cluster does not allow it with this certificate
+  77  the cluster does not allow it with this certificate or these Kubernetes rights
   78  the configuration file is missing or wrong
 
 Output: data on stdout, all else on stderr. Tokens are read from a file or from standard input,

@@ -4,7 +4,7 @@
 //! and shows the answer. Data goes to stdout, everything else to stderr.
 //!
 //! ```text
-//! args -> config -> contexts -> admin API of each cluster (in parallel) -> rows -> table | JSON
+//! args -> config, kubeconfig -> contexts -> admin API of each cluster (in parallel) -> rows -> table | JSON
 //! ```
 
 mod admin;
@@ -13,9 +13,12 @@ mod app;
 mod args;
 mod ask;
 mod config;
+mod contexts;
 mod exit;
 mod failure;
+mod kubernetes;
 mod output;
+mod pair;
 mod table;
 mod verb;
 mod wire;

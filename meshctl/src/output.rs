@@ -13,6 +13,8 @@ pub(crate) enum Format {
     #[default]
     Table,
     Json,
+    /// XML as test reports have it; `connectivity test` only
+    Junit,
 }
 
 impl Format {
@@ -20,6 +22,7 @@ impl Format {
         match self {
             Self::Table => "table",
             Self::Json => "json",
+            Self::Junit => "junit",
         }
     }
 }
@@ -46,6 +49,9 @@ impl Output {
     pub(crate) fn data<T: Serialize>(self, data: &T, render: impl FnOnce(&T, bool) -> String) -> Result<(), Failure> {
         let text = match self.format {
             Format::Table => render(data, self.out_colour),
+            Format::Junit => {
+                return Err(Failure::said(Exit::Usage, "--output", "junit is for `meshctl connectivity test` only"));
+            }
             Format::Json => {
                 let mut text = serde_json::to_string_pretty(data)
                     .map_err(|e| Failure::new(Exit::Failed, "the answer does not become JSON", &e))?;
@@ -53,16 +59,25 @@ impl Output {
                 text
             }
         };
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, "stdout", &e)),
-            // A reader that has seen enough (`| head`) is no failure.
-            _ => Ok(()),
-        }
+        write(&text)
     }
 
     pub(crate) fn failure(self, failure: &Failure) {
         let text = failure.to_string();
         note(crate::table::paint(&text, crate::table::Tone::Bad, self.err_colour));
+    }
+}
+
+/// A text of its own form for stdout, and a newline.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    write(&format!("{text}\n"))
+}
+
+fn write(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, "stdout", &e)),
+        // A reader that has seen enough (`| head`) is no failure.
+        _ => Ok(()),
     }
 }
 

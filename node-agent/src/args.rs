@@ -10,7 +10,7 @@ use mesh_types::ClusterName;
 
 use crate::cleanup::everywhere;
 use crate::underlay::Choice;
-use crate::{cleanup, dump, enrol};
+use crate::{check, cleanup, dump, enrol};
 
 #[derive(Debug, Parser)]
 #[command(name = "node-agent", version, about = "Writes the mesh's view into this node's kernel")]
@@ -36,6 +36,8 @@ pub enum Command {
     /// Remove everything that the agent made on this node: programs, maps, devices, rules, routes; with --state its keys as
     /// well
     Cleanup(CleanupArgs),
+    /// Print what this node has of what the mesh needs, as JSON; changes nothing. `meshctl check` runs it on each node
+    Check,
     /// Wait until all nodes of a Kubernetes cluster are clean: until every pod of the DaemonSet that runs `cleanup --serve`
     /// is ready
     AwaitCleanup(AwaitCleanupArgs),
@@ -177,6 +179,18 @@ enum Wireguard {
 }
 
 impl AgentArgs {
+    /// Where `node-agent check` looks. What is malformed is left to the agent to refuse.
+    pub fn looked_at(&self, bpffs: PathBuf) -> check::Options {
+        let ports = [&self.vxlan_port, &self.wireguard_port, &self.probe_port];
+        check::Options {
+            bpffs,
+            cgroups: self.cgroup_root.clone(),
+            uplink: self.uplink.clone(),
+            node_ip: self.node_ip.as_ref().and_then(|text| text.parse().ok()),
+            ports: ports.iter().filter_map(|text| port(text).ok()).collect(),
+        }
+    }
+
     pub fn check(self) -> Result<Settings, Mistakes> {
         let mut mistakes = Mistakes::default();
         let node = mistakes.check("--node-name", self.node_name.ok_or("missing: the node's name in its cluster"));

@@ -13,6 +13,7 @@ pub mod app;
 pub mod args;
 pub mod attach;
 pub mod bpf;
+pub mod check;
 pub mod cleanup;
 pub mod compile;
 pub mod control;

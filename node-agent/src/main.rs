@@ -1,9 +1,10 @@
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use mesh_runtime::{ErrorChain, Shutdown, exit, telemetry};
+use mesh_runtime::{ErrorChain, Shutdown, TaskSet, exit, telemetry};
 use node_agent::args::{Bpf, Cli, Command};
-use node_agent::{app, cleanup, dump, tunnel};
+use node_agent::{app, check, cleanup, dump, tunnel};
 
 fn main() -> ExitCode {
     tunnel::wireguard::disarm_spawning();
@@ -23,6 +24,15 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Bpf { command: Bpf::Dump { map, output } }) => ended(dump::run(&cli.bpffs, map, output)),
         Some(Command::Cleanup(args)) => with_runtime(async { ended(cleanup::run(&cli.bpffs, &args.into()).await) }),
+        Some(Command::Check) => with_runtime(async {
+            let tasks = TaskSet::new(Shutdown::new());
+            let facts = check::facts(&cli.agent.looked_at(cli.bpffs), &tasks).await;
+            // Nobody is left to be told when standard output is gone.
+            match writeln!(std::io::stdout(), "{facts}") {
+                Ok(()) => exit::code(exit::OK),
+                Err(_gone) => exit::code(exit::FAILURE),
+            }
+        }),
         Some(Command::AwaitCleanup(args)) => {
             with_runtime(async { ended(cleanup::everywhere::run(&args.into()).await) })
         }

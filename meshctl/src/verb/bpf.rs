@@ -22,7 +22,7 @@ struct Error {
 pub(crate) fn dump(run: &Run, args: &BpfDump) -> Result<Exit, Failure> {
     let prefix = match &args.node {
         None => &[][..],
-        Some(node) => run.config.nodes.get(node).map(Vec::as_slice).ok_or_else(|| {
+        Some(node) => run.nodes.get(node).map(Vec::as_slice).ok_or_else(|| {
             Failure::said(Exit::Usage, format!("node {node}"), "the configuration file does not say how to get there")
                 .hint(format!("run it on {node} without --node, or add [nodes.{node}] exec = [\"ssh\", \"{node}\"]"))
         })?,

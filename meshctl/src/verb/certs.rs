@@ -15,6 +15,12 @@ use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
+/// Certificates as the verb's own JSON has them.
+pub(crate) fn json(context: &str, found: v1::GetCertificatesResponse) -> serde_json::Value {
+    let report = Report::new(context, found, Timestamp::now());
+    serde_json::to_value(report).unwrap_or_else(|error| error.to_string().into())
+}
+
 pub(crate) async fn status(run: &Run) -> Result<Exit, Failure> {
     let answers = ask::all(&run.asked, run.timeout, async |mut admin| {
         let result = admin.api.get_certificates(v1::GetCertificatesRequest {}).await;

@@ -25,6 +25,7 @@ use crate::args::Connect;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
+use crate::pair::Named;
 use crate::verb::peers::{self, Peer};
 
 /// How often a session's state is asked for while waiting.
@@ -45,22 +46,29 @@ struct Side {
 }
 
 pub(crate) async fn run(run: &Run, args: &Connect) -> Result<Exit, Failure> {
-    match (&args.b, &args.token_file, &args.cilium) {
-        (Some(b), ..) => pair(run, args, b).await,
-        (None, Some(file), _) => with_token(run, args, file).await,
-        (None, None, Some(file)) => with_cilium(run, args, file).await,
-        (None, None, None) => {
-            Err(Failure::said(Exit::Usage, "connect", "neither a second context nor --token-file nor --cilium"))
-        }
+    let named = Named {
+        a: args.a.as_deref(),
+        b: args.b.as_deref(),
+        contexts: &run.named,
+        destination: args.destination_context.as_deref(),
+    };
+    let (a, b) = named.resolve()?;
+    match (b, &args.token_file, &args.cilium) {
+        (Some(b), None, None) => pair(run, args, a, b).await,
+        (None, Some(file), _) => with_token(run, args, a, file).await,
+        (None, None, Some(file)) => with_cilium(run, args, a, file).await,
+        (None, None, None) => Err(Failure::said(Exit::Usage, a, "it is not said what it is to be joined to")
+            .hint("name a second context, or --token-file, or --cilium")),
+        (Some(b), ..) => Err(Failure::said(Exit::Usage, b, "a second cluster and a file are two ways: keep one")),
     }
 }
 
-async fn pair(run: &Run, args: &Connect, b: &str) -> Result<Exit, Failure> {
+async fn pair(run: &Run, args: &Connect, a: &str, b: &str) -> Result<Exit, Failure> {
     let mut steps = Steps::new(4);
-    let (a, b) = (run.context(&args.a)?, run.context(b)?);
+    let (a, b) = (run.context(a)?, run.context(b)?);
     let (a, b) = steps
         .run("ask both clusters what they declare", async {
-            let (a, b) = tokio::join!(side(a, run.timeout), side(b, run.timeout));
+            let (a, b) = tokio::join!(side(&a, run.timeout), side(&b, run.timeout));
             both(run, a, b)
         })
         .await?;
@@ -89,10 +97,10 @@ async fn pair(run: &Run, args: &Connect, b: &str) -> Result<Exit, Failure> {
     finish(run, already, sides)
 }
 
-async fn with_token(run: &Run, args: &Connect, file: &Path) -> Result<Exit, Failure> {
+async fn with_token(run: &Run, args: &Connect, a: &str, file: &Path) -> Result<Exit, Failure> {
     let token = read_token(file)?;
     let mut steps = Steps::new(2);
-    let mut admin = Admin::connect(run.context(&args.a)?, run.timeout).await?;
+    let mut admin = Admin::connect(&run.context(a)?, run.timeout).await?;
     let answer = steps
         .run("redeem the token at the cluster that made it", async {
             let result = admin.api.connect_peer(v1::ConnectPeerRequest { token }).await;
@@ -104,10 +112,10 @@ async fn with_token(run: &Run, args: &Connect, file: &Path) -> Result<Exit, Fail
     finish(run, answer.already_connected, sides)
 }
 
-async fn with_cilium(run: &Run, args: &Connect, file: &Path) -> Result<Exit, Failure> {
+async fn with_cilium(run: &Run, args: &Connect, a: &str, file: &Path) -> Result<Exit, Failure> {
     let request = cilium::read(file)?;
     let mut steps = Steps::new(2);
-    let mut admin = Admin::connect(run.context(&args.a)?, run.timeout).await?;
+    let mut admin = Admin::connect(&run.context(a)?, run.timeout).await?;
     let answer = steps
         .run("compare, and ask the Cilium cluster who it is", async {
             let result = admin.api.connect_cilium(request).await;

@@ -9,6 +9,7 @@ use crate::args::Disconnect;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
+use crate::pair::Named;
 use crate::table::Table;
 
 #[derive(Debug, Serialize)]
@@ -19,22 +20,29 @@ struct Side {
 }
 
 /// A reached cluster and the name it gives itself.
-struct Named {
+struct Reached {
     admin: Admin,
     cluster: String,
 }
 
 pub(crate) async fn run(run: &Run, args: &Disconnect) -> Result<Exit, Failure> {
-    if args.a == args.b {
-        return Err(Failure::said(Exit::Usage, &args.a, "a cluster is not joined to itself"));
+    let named = Named {
+        a: args.a.as_deref(),
+        b: args.b.as_deref(),
+        contexts: &run.named,
+        destination: args.destination_context.as_deref(),
+    };
+    let (given_a, given_b) = named.both()?;
+    if given_a == given_b {
+        return Err(Failure::said(Exit::Usage, given_a, "a cluster is not joined to itself"));
     }
-    let (a, b) = tokio::join!(reach(run, &args.a), reach(run, &args.b));
+    let (a, b) = tokio::join!(reach(run, given_a), reach(run, given_b));
     let mut failures = Vec::new();
-    let name_of = |side: &Result<Named, Failure>, given: &str| match side {
+    let name_of = |side: &Result<Reached, Failure>, given: &str| match side {
         Ok(named) => named.cluster.clone(),
         Err(_unreached) => given.to_owned(),
     };
-    let (name_a, name_b) = (name_of(&a, &args.a), name_of(&b, &args.b));
+    let (name_a, name_b) = (name_of(&a, given_a), name_of(&b, given_b));
     let mut sides = Vec::new();
     for (side, peer) in [(a, name_b), (b, name_a)] {
         match forget(side, peer).await {
@@ -61,15 +69,15 @@ pub(crate) async fn run(run: &Run, args: &Disconnect) -> Result<Exit, Failure> {
     Ok(Exit::Degraded)
 }
 
-async fn reach(run: &Run, name: &str) -> Result<Named, Failure> {
-    let mut admin = Admin::connect(run.context(name)?, run.timeout).await?;
+async fn reach(run: &Run, name: &str) -> Result<Reached, Failure> {
+    let mut admin = Admin::connect(&run.context(name)?, run.timeout).await?;
     let result = admin.api.get_version(v1::GetVersionRequest {}).await;
     let cluster = admin.answer("GetVersion", result)?.cluster;
-    Ok(Named { admin, cluster })
+    Ok(Reached { admin, cluster })
 }
 
-async fn forget(side: Result<Named, Failure>, peer: String) -> Result<Side, Failure> {
-    let Named { mut admin, .. } = side?;
+async fn forget(side: Result<Reached, Failure>, peer: String) -> Result<Side, Failure> {
+    let Reached { mut admin, .. } = side?;
     let result = admin.api.disconnect_peer(v1::DisconnectPeerRequest { peer_name: peer.clone() }).await;
     let was_connected = admin.answer("DisconnectPeer", result)?.was_connected;
     Ok(Side { context: admin.context, peer, was_connected })

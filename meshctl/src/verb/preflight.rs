@@ -11,6 +11,7 @@ use crate::args::Preflight;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
+use crate::pair::Named;
 use crate::table::{Cell, Table, Tone};
 
 /// Clocks that differ by more are a fault; by half of it, a warning. As the servers judge certificates and tokens.
@@ -18,7 +19,7 @@ const MAX_SKEW: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Severity {
+pub(crate) enum Severity {
     Pass,
     Warn,
     Fail,
@@ -48,13 +49,20 @@ struct Looked {
 }
 
 pub(crate) async fn run(run: &Run, args: &Preflight) -> Result<Exit, Failure> {
-    if args.a == args.b {
-        return Err(Failure::said(Exit::Usage, &args.a, "a cluster is not joined to itself"));
+    let named = Named {
+        a: args.a.as_deref(),
+        b: args.b.as_deref(),
+        contexts: &run.named,
+        destination: args.destination_context.as_deref(),
+    };
+    let (name_a, name_b) = named.both()?;
+    if name_a == name_b {
+        return Err(Failure::said(Exit::Usage, name_a, "a cluster is not joined to itself"));
     }
-    let (a, b) = tokio::join!(reach(run, &args.a), reach(run, &args.b));
+    let (a, b) = tokio::join!(reach(run, name_a), reach(run, name_b));
     let (a, b) = (a?, b?);
     let (of_a, of_b) = (a.declared.clone(), b.declared.clone());
-    output::note(format!("asking {} and {} about each other; unreachable addresses take 3 s", args.a, args.b));
+    output::note(format!("asking {name_a} and {name_b} about each other; unreachable addresses take 3 s"));
     let (a, b) = tokio::join!(look(a, of_b), look(b, of_a));
     let (a, b) = (a?, b?);
     let mut findings = merged(&a, &b);
@@ -66,14 +74,27 @@ pub(crate) async fn run(run: &Run, args: &Preflight) -> Result<Exit, Failure> {
     let said = match worst {
         Severity::Fail => format!("do not connect them yet: {} faults", count(&findings, Severity::Fail)),
         Severity::Warn => format!("they can be connected; {} warnings", count(&findings, Severity::Warn)),
-        Severity::Pass => format!("they can be connected: meshctl connect {} {}", args.a, args.b),
+        Severity::Pass => format!("they can be connected: meshctl connect {name_a} {name_b}"),
     };
     output::note(said);
     Ok(if worst == Severity::Fail { Exit::Degraded } else { Exit::Ok })
 }
 
+/// What both servers find of each other, for `meshctl check`: severity, check and text of each finding.
+pub(crate) async fn between(run: &Run, a: &str, b: &str) -> Result<Vec<(Severity, String, String)>, Failure> {
+    let (a, b) = tokio::join!(reach(run, a), reach(run, b));
+    let (a, b) = (a?, b?);
+    let (of_a, of_b) = (a.declared.clone(), b.declared.clone());
+    let (a, b) = tokio::join!(look(a, of_b), look(b, of_a));
+    let (a, b) = (a?, b?);
+    let mut findings = merged(&a, &b);
+    findings.push(of_clocks(&a, &b));
+    findings.extend(of_mtu(&a, &b));
+    Ok(findings.into_iter().map(|found| (found.severity, found.check, found.text)).collect())
+}
+
 async fn reach(run: &Run, name: &str) -> Result<Side, Failure> {
-    let mut admin = Admin::connect(run.context(name)?, run.timeout).await?;
+    let mut admin = Admin::connect(&run.context(name)?, run.timeout).await?;
     let result = admin.api.get_declaration(v1::GetDeclarationRequest {}).await;
     let declared = admin.answer("GetDeclaration", result)?;
     Ok(Side { admin, declared })

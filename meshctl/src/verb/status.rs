@@ -27,6 +27,18 @@ struct Unreachable {
     error: String,
 }
 
+/// What is not well in a status: object and text of each.
+pub(crate) fn problems(context: &str, status: v1::GetStatusResponse) -> Vec<(String, String)> {
+    let report = ClusterReport::new(context, status, Timestamp::now());
+    report.problems.into_iter().map(|problem| (problem.object, problem.problem)).collect()
+}
+
+/// A status as the verb's own JSON has it.
+pub(crate) fn json(context: &str, status: v1::GetStatusResponse) -> serde_json::Value {
+    let report = ClusterReport::new(context, status, Timestamp::now());
+    serde_json::to_value(report).unwrap_or_else(|error| error.to_string().into())
+}
+
 pub(crate) async fn run(run: &Run) -> Result<Exit, Failure> {
     let answers = ask::all(&run.asked, run.timeout, async |mut admin| {
         let result = admin.api.get_status(v1::GetStatusRequest {}).await;
