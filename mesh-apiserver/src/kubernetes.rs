@@ -1,11 +1,12 @@
-//! What this server asks of its own cluster's Kubernetes API beside objects: who somebody is and what they may do, and the
-//! two objects that hold the cluster's CA and the bundle by which agents trust it.
+//! What this server asks of its own cluster's Kubernetes API beside objects: who somebody is and what they may do, the two
+//! objects that hold the cluster's CA and the bundle by which agents trust it, and the objects of the MCS API.
 //!
 //! ```text
 //!  an agent's ServiceAccount token --AgentAccount--> TokenReview --------------------------> its node, or why not
 //!  a person's bearer token ----------Delegates-----> TokenReview, SubjectAccessReview -----> a user, or why not
 //!  credentials ----------------------CaSecret------> Secret     (ca.crt ca.key, next.crt next.key)
 //!  what the cluster trusts ----------TrustMap------> ConfigMap  (ca.crt)
+//!  the cluster set's Services -------McsObjects----> ServiceImport, Service, EndpointSlice, status of ServiceExport
 //! ```
 //! What an answer means is decided in pure functions, apart from the asking.
 //!
@@ -16,6 +17,7 @@ mod ca_secret;
 mod client;
 mod delegates;
 mod figures;
+mod mcs_objects;
 mod name;
 mod reviews;
 mod trust_map;
@@ -25,6 +27,7 @@ pub use ca_secret::{CaSecret, SecretError};
 pub use client::{Client, Error};
 pub use delegates::{Delegates, Denied, Right, User};
 pub use figures::Figures;
+pub use mcs_objects::{McsObjects, Target, WriteError};
 pub use name::NamespacedName;
 pub use reviews::Reviews;
 pub use trust_map::TrustMap;

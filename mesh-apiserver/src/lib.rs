@@ -23,6 +23,7 @@ pub mod follow;
 pub mod identity;
 pub mod index;
 pub mod kubernetes;
+pub mod mcs;
 mod metrics;
 pub mod objects;
 mod own;

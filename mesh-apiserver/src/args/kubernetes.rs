@@ -17,6 +17,10 @@ pub(super) struct KubernetesArgs {
     /// meshctl alone
     #[arg(long, env = "ISTHMUS_AGENT_SERVICE_ACCOUNT", value_name = "NAMESPACE/NAME")]
     agent_service_account: Option<String>,
+    /// With --source kubernetes: make the objects of the MCS API (ServiceImports, their Services and endpoint slices,
+    /// conditions of ServiceExports)
+    #[arg(long, env = "ISTHMUS_MCS_API")]
+    mcs_api: bool,
 }
 
 /// What is where. Each is `None` where it was not asked for.
@@ -25,11 +29,16 @@ pub struct KubernetesChoices {
     pub ca_secret: Option<NamespacedName>,
     pub trust_configmap: Option<NamespacedName>,
     pub agent_account: Option<NamespacedName>,
+    /// The objects of the MCS API are made.
+    pub mcs_api: bool,
 }
 
 impl KubernetesArgs {
     /// `is_source`: objects come from an API server, which these are of, too.
     pub(super) fn check(self, mistakes: &mut Mistakes, is_source: bool) -> KubernetesChoices {
+        if self.mcs_api && !is_source {
+            mistakes.add("--mcs-api", "goes with --source kubernetes only");
+        }
         let mut read = |flag: &str, text: Option<String>| {
             // An empty variable of the environment is none.
             let text = text.filter(|text| !text.is_empty())?;
@@ -42,6 +51,7 @@ impl KubernetesArgs {
             ca_secret: read("--kubernetes-ca-secret", self.kubernetes_ca_secret),
             trust_configmap: read("--kubernetes-trust-configmap", self.kubernetes_trust_configmap),
             agent_account: read("--agent-service-account", self.agent_service_account),
+            mcs_api: self.mcs_api,
         }
     }
 }
@@ -74,6 +84,10 @@ mod tests {
         assert_eq!(choices.ca_secret.unwrap().to_string(), "mesh/it");
         assert_eq!(choices.agent_account.unwrap().account_user(), "system:serviceaccount:mesh:it");
         assert_eq!(check("", false).unwrap(), KubernetesChoices::default());
+        let line = Line::try_parse_from(["program", "--mcs-api"]).expect("known flags");
+        let mut mistakes = Mistakes::default();
+        assert!(line.kubernetes.check(&mut mistakes, false).mcs_api);
+        assert!(mistakes.finish().unwrap_err().to_string().contains("--mcs-api: goes with --source kubernetes only"));
         let text = check("it", false).unwrap_err();
         for flag in FLAGS {
             assert!(text.contains(&format!("{flag}: goes with --source kubernetes only")), "{text}");
