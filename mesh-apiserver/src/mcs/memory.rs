@@ -134,7 +134,7 @@ mod tests {
     fn an_object_is_written_when_it_is_new_changed_or_drifted_and_not_again_and_again() {
         let (mut memory, name, begun) = (Memory::default(), ServiceName::new("shop", "cart"), Instant::now());
         let object = json!({"spec": 1});
-        let mut judge = |memory: &mut Memory, object: &Value, standing, after: u64| {
+        let judge = |memory: &mut Memory, object: &Value, standing, after: u64| {
             memory.judge(Target::Import, &name, object, standing, begun + Duration::from_secs(after))
         };
         assert_eq!(judge(&mut memory, &object, Standing::Less, 0), Verdict::Write);

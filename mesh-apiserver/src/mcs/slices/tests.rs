@@ -112,6 +112,6 @@ fn a_services_own_value_stands_for_slices_with_each_set_of_ports_apart() {
     assert_eq!(slices.iter().map(|(_, slice)| slice.endpoints.len()).collect::<Vec<_>>(), [100, 50, 1]);
     assert_eq!(slices[2].1.endpoints[0].hostname.as_deref(), Some("cart-0"));
     assert_eq!(slices[2].1.ports[0].port, Some(9090));
-    let names: std::collections::BTreeSet<&String> = slices.iter().map(|(name, _)| name).collect();
+    let names: BTreeSet<&String> = slices.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 3);
 }

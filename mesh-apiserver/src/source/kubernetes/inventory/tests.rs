@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::source::kubernetes::resource::ALL;
 use crate::source::kubernetes::wire;
 
 fn item(kind: Kind, value: &Value) -> Item {
