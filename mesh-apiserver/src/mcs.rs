@@ -27,6 +27,7 @@ mod standing;
 mod status;
 mod tap;
 mod wanted;
+mod words;
 
 pub use run::{Controller, Failure};
 pub use status::{Status, StatusHandle};

@@ -1,7 +1,9 @@
 //! What is said of ServiceExports and ServiceImports in their status, in the MCS API's words. Pure but for the time that it
 //! is given.
 
-use super::resolve::{Conflict, Import};
+use std::collections::BTreeSet;
+
+use super::resolve::{Conflict, Import, Reason};
 use crate::index::exports::NotExported;
 use crate::objects::Condition;
 
@@ -53,7 +55,8 @@ fn conflict(conflicts: &[Conflict]) -> Said {
     if conflicts.is_empty() {
         return said("Conflict", false, "NoConflicts", "no export of this name says otherwise");
     }
-    let reasons: Vec<String> = conflicts.iter().map(|conflict| conflict.reason.to_string()).collect();
+    let reasons: BTreeSet<Reason> = conflicts.iter().map(|conflict| conflict.reason).collect();
+    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
     let messages: Vec<&str> = conflicts.iter().map(|conflict| conflict.message.as_str()).collect();
     said("Conflict", true, reasons.join(","), messages.join("; "))
 }

@@ -4,6 +4,8 @@ use federation::contract::ServiceExportValue;
 use federation::contract::service_export::ExportedPort;
 use mesh_types::Protocol;
 
+use super::words;
+
 /// A port of an import and of the Service that is derived from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImportPort {
@@ -22,6 +24,15 @@ pub(super) fn union(oldest_first: &[&ServiceExportValue]) -> (Vec<ImportPort>, O
     for export in oldest_first {
         for exported in &export.ports {
             let port = port_of(exported);
+            if !words::is_port_name(&port.name) {
+                let said = format!(
+                    "ports: {} has {}, whose name is none of a port: it is left out",
+                    export.cluster,
+                    told(&port)
+                );
+                conflict.get_or_insert(said);
+                continue;
+            }
             let said = match clash(&ports, &port) {
                 Clash::None => {
                     ports.push((port, &export.cluster));
@@ -100,7 +111,7 @@ fn port_of(exported: &ExportedPort) -> ImportPort {
         name: exported.name.clone(),
         protocol: protocol_of(exported),
         port: exported.port,
-        app_protocol: exported.app_protocol.clone(),
+        app_protocol: exported.app_protocol.clone().filter(|app| words::is_qualified(app)),
     }
 }
 

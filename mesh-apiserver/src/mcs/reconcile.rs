@@ -118,8 +118,9 @@ impl Reconciler {
         let uid = found.import.as_ref().map(|found| found.metadata.uid.clone());
         let uid = uid.or_else(|| self.memory.answer(Target::Import, name).uid);
 
+        let mut slices = Ok(());
         if !wanted::is_carried(import) {
-            self.make_slices(name, wanted, None).await?;
+            slices = self.make_slices(name, wanted, None).await;
             self.drop_service(derived, service).await?;
         } else if let Some(uid) = uid {
             let object = wanted::service_object(name, import, &uid, &wanted.annotations);
@@ -129,9 +130,13 @@ impl Reconciler {
                 let object = wanted::import_object(name, import, &addresses);
                 self.apply(Target::Import, name, &object, Standing::More).await?;
             }
-            self.make_slices(name, wanted, Some(&uid)).await?;
+            slices = self.make_slices(name, wanted, Some(&uid)).await;
         }
-        self.say_of_import(name, import, found.import.as_ref(), !addresses.is_empty()).await
+        if slices.as_ref().is_err_and(WriteError::is_passing) {
+            return slices;
+        }
+        self.say_of_import(name, import, found.import.as_ref(), !addresses.is_empty()).await?;
+        slices
     }
 
     /// `owner` is the import's uid: slices go with it, whoever deletes it.
@@ -142,6 +147,7 @@ impl Reconciler {
         owner: Option<&str>,
     ) -> Result<(), WriteError> {
         let now = Instant::now();
+        let mut failure = None;
         for (slice, object) in &wanted.slices {
             let mut object = object.clone();
             object["metadata"]["ownerReferences"] = wanted::owners(name, owner.unwrap_or_default());
@@ -150,10 +156,15 @@ impl Reconciler {
             let found = self.seen.read(|local| local.slice(&slice).cloned());
             let found = found.filter(|found| !self.memory.was_deleted(&found.metadata.uid, now));
             if found.as_ref().is_some_and(|found| !is_managed_slice(&found.metadata)) {
-                return Err(WriteError::Taken(Target::Slice.what(&slice)));
+                failure.get_or_insert(WriteError::Taken(Target::Slice.what(&slice)));
+                continue;
             }
             let standing = found.as_ref().map_or(Standing::Less, |found| standing::of_slice(found, object));
-            self.apply(Target::Slice, &slice, object, standing).await?;
+            match self.apply(Target::Slice, &slice, object, standing).await {
+                // One slice, of one cluster, keeps no other from being made.
+                Err(error) if !error.is_passing() => drop(failure.get_or_insert(error)),
+                done => drop(done?),
+            }
         }
         let surplus: Vec<(ServiceName, String)> = self.seen.read(|local| {
             let surplus = local.made_for(name).filter(|(slice, _)| !wanted.slices.contains_key(&slice.name));
@@ -164,7 +175,7 @@ impl Reconciler {
                 self.delete(Target::Slice, &slice, &uid).await?;
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Nobody exports the name, or there is no such namespace here: what was made of it goes.

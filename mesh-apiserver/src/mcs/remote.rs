@@ -148,7 +148,7 @@ impl Remote {
         match resource {
             Resource::ServiceExports => {
                 let value = value.map(ServiceExportValue::decode).transpose()?;
-                set(&mut self.exports, name.clone(), cluster, value);
+                set(&mut self.exports, &name, cluster, value);
                 if self.exports.contains_key(&name) {
                     self.remember(&name);
                 }
@@ -156,7 +156,7 @@ impl Remote {
             }
             Resource::Services if name.name.starts_with(DERIVED) => {
                 let value = value.map(ServiceValue::decode).transpose()?;
-                set(&mut self.services, name.clone(), cluster, value);
+                set(&mut self.services, &name, cluster, value);
                 Ok(self.origin(&name))
             }
             Resource::EndpointSlices => {
@@ -197,7 +197,7 @@ impl Remote {
 
 fn set<V>(
     map: &mut BTreeMap<ServiceName, BTreeMap<ClusterName, V>>,
-    name: ServiceName,
+    name: &ServiceName,
     cluster: ClusterName,
     value: Option<V>,
 ) {
@@ -207,6 +207,6 @@ fn set<V>(
         None => of_name.remove(&cluster),
     };
     if of_name.is_empty() {
-        map.remove(&name);
+        map.remove(name);
     }
 }

@@ -12,6 +12,7 @@ use federation::contract::ServiceExportValue;
 use federation::contract::service_export::HEADLESS;
 
 use super::ports::{self, ImportPort};
+use super::words;
 
 /// What a cluster set knows of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +110,10 @@ pub(super) fn resolve<'a>(exports: impl IntoIterator<Item = &'a ServiceExportVal
     compare(Reason::TrafficDistribution, "trafficDistribution", &distribution);
     let (ip_families, disagreement) = families(&exports);
     conflicts.extend(disagreement);
+    let (labels, odd) = taken(&oldest.labels, |key, value| words::is_qualified(key) && words::is_label_value(value));
+    conflicts.extend(odd.map(|key| left_out(Reason::Labels, "exportedLabels", oldest, key)));
+    let (annotations, odd) = taken(&oldest.annotations, |key, _| words::is_qualified(key));
+    conflicts.extend(odd.map(|key| left_out(Reason::Annotations, "exportedAnnotations", oldest, key)));
     Some(Import {
         is_headless,
         ports,
@@ -117,8 +122,8 @@ pub(super) fn resolve<'a>(exports: impl IntoIterator<Item = &'a ServiceExportVal
         ip_families,
         internal_traffic_policy: oldest.internal_traffic_policy.clone(),
         traffic_distribution: oldest.traffic_distribution.clone(),
-        labels: oldest.labels.clone(),
-        annotations: oldest.annotations.clone(),
+        labels,
+        annotations,
         clusters: exports.iter().map(|export| export.cluster.clone()).collect(),
         conflicts,
     })
@@ -141,6 +146,20 @@ fn different(
         oldest.cluster
     );
     Some(Conflict { reason, message })
+}
+
+/// What Kubernetes takes of a map, and the first that it does not.
+fn taken(
+    map: &BTreeMap<String, String>,
+    is_good: impl Fn(&str, &str) -> bool,
+) -> (BTreeMap<String, String>, Option<&String>) {
+    let odd = map.iter().find(|(key, value)| !is_good(key, value)).map(|(key, _)| key);
+    (map.iter().filter(|(key, value)| is_good(key, value)).map(|(k, v)| (k.clone(), v.clone())).collect(), odd)
+}
+
+fn left_out(reason: Reason, field: &str, export: &ServiceExportValue, key: &str) -> Conflict {
+    let message = format!("{field}: {key:?} of {} is none that Kubernetes takes: it is left out", export.cluster);
+    Conflict { reason, message }
 }
 
 /// Those that all exports have, so that whichever address a client takes reaches all backends. One that has none in common

@@ -1,4 +1,3 @@
-use super::super::resolve::Reason;
 use super::*;
 
 fn shown(said: &[Said]) -> Vec<String> {

@@ -97,7 +97,9 @@ fn affinitys_settings_count_where_there_is_affinity() {
     let import = resolve([&none]).unwrap();
     assert_eq!(import.client_ip_seconds, None, "a setting of nothing");
     let mut headless = [with("a", 0, 10), with("b", 1, 20)];
-    headless.iter_mut().for_each(|export| export.kind = HEADLESS.to_owned());
+    for export in &mut headless {
+        export.kind = HEADLESS.to_owned();
+    }
     assert!(resolve(&headless).unwrap().conflicts.is_empty(), "what is only its backends has no affinity");
 }
 
@@ -109,13 +111,14 @@ fn several_conflicts_are_told_together() {
     assert_eq!(reasons(&resolve([&old, &young]).unwrap()), ["TypeConflict", "LabelsConflict"]);
 }
 
+type Ports<'a> = &'a [(&'a str, &'a str, i32)];
+
 #[test]
 fn ports_are_the_union_and_a_name_or_a_number_is_the_oldests() {
     let with = |cluster, second, ports: &[(&str, &str, i32)]| {
         let ports = ports.iter().map(|(name, protocol, number)| port(name, protocol, *number)).collect();
         ServiceExportValue { ports, ..export(cluster, second) }
     };
-    type Ports<'a> = &'a [(&'a str, &'a str, i32)];
     let table: [(Ports<'_>, Ports<'_>, &[&str]); 6] = [
         (&[("tcp", "TCP", 42)], &[("tcp", "TCP", 42), ("stcp", "SCTP", 142)], &["tcp 42/TCP", "stcp 142/SCTP"]),
         (&[("tcp", "TCP", 42), ("udp", "UDP", 42)], &[("tcp", "TCP", 43)], &["tcp 42/TCP", "udp 42/UDP"]),
@@ -145,6 +148,19 @@ fn a_port_leads_to_who_has_its_number_under_whatever_name() {
     assert_eq!(ports::name_in(&young, &import.ports[0]), Some("web"));
     young.ports.remove(0);
     assert_eq!(ports::name_in(&young, &import.ports[0]), None);
+}
+
+#[test]
+fn a_word_that_kubernetes_does_not_take_is_left_out_alone_and_named() {
+    let mut odd = export("a", 0);
+    odd.labels = [("a b", "c"), ("tier", "back")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    odd.ports.push(port("NOT A NAME", "TCP", 81));
+    odd.ports[0].app_protocol = Some("of mine".to_owned());
+    let import = resolve([&odd]).unwrap();
+    assert_eq!(import.labels.keys().collect::<Vec<_>>(), ["tier"]);
+    assert_eq!((shown(&import), &import.ports[0].app_protocol), (vec!["http 80/TCP".to_owned()], &None));
+    assert_eq!(reasons(&import), ["PortConflict", "LabelsConflict"]);
+    assert!(import.conflicts[1].message.contains("\"a b\" of a is none that Kubernetes takes"));
 }
 
 #[test]
