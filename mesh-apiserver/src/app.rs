@@ -33,7 +33,7 @@ use crate::args::{Config, SourceChoice};
 use crate::controller::Controller;
 use crate::credentials::Credentials;
 use crate::index::Settings;
-use crate::kubernetes::{AgentAccount, Delegates, Reviews, TrustMap};
+use crate::kubernetes::{AgentAccount, Delegates, McsObjects, Reviews, TrustMap};
 use crate::membership::Membership;
 use crate::metrics::Figures;
 use crate::quorum::Quorum;
@@ -78,7 +78,9 @@ impl App {
             SourceChoice::Manifests(folder) => (source::Choice::Manifests(folder.clone()), None),
             SourceChoice::Kubernetes(options) => {
                 let access = Access::open(options.clone()).await.context("cannot follow an API server")?;
-                (source::Choice::Kubernetes(access.clone()), Some(kubernetes::Client::new(access)))
+                let choice =
+                    source::Choice::Kubernetes { access: access.clone(), with_imports: config.kubernetes.mcs_api };
+                (choice, Some(kubernetes::Client::new(access)))
             }
         };
         let readiness = Readiness::new();
@@ -93,6 +95,7 @@ impl App {
         review_figures.register(&mut registry);
         let reviews = kubernetes.clone().map(|client| Reviews::new(client, review_figures));
         let account = reviews.clone().zip(config.kubernetes.agent_account.clone());
+        let mcs = kubernetes.clone().filter(|_| config.kubernetes.mcs_api).map(McsObjects::new);
         let trust_map = kubernetes.clone().zip(config.kubernetes.trust_configmap.clone());
         let authorities = Arc::clone(&credentials.authorities);
         let connections = Connections::new();
@@ -179,6 +182,7 @@ impl App {
             parties: parties.clone(),
             trust_map: trust_map.map(|(client, name)| TrustMap::new(client, name, credentials.told())),
             objects,
+            mcs,
         };
         let holder = controller::Holder { replica: config.replicas.own, mesh_endpoints };
         let (controller, controller_handle) = Controller::new(Arc::clone(&store), holder, plan, exported);

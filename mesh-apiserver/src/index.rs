@@ -13,7 +13,7 @@
 
 mod desired;
 mod endpoints;
-mod exports;
+pub(crate) mod exports;
 mod namespaces;
 mod nodes;
 mod pods;
@@ -105,6 +105,10 @@ impl Index {
             }
             Object::EndpointSlice(slice) => {
                 let key = ObjectKey::new(Kind::EndpointSlice, &slice.metadata);
+                if slice.source_cluster().is_some_and(|cluster| cluster != self.settings.cluster.as_str()) {
+                    // Backends of another cluster are that one's to tell.
+                    return self.delete(&key);
+                }
                 for name in self.endpoints.apply(slice) {
                     self.refresh_service(&name);
                 }
@@ -114,6 +118,8 @@ impl Index {
                 let name = self.exports.apply(export);
                 self.refresh_export(&name);
             }
+            // It says what the exports say.
+            Object::ServiceImport(_) => {}
         }
         self.desired.take_changes()
     }
@@ -153,6 +159,7 @@ impl Index {
                 self.exports.delete(&name);
                 self.refresh_export(&name);
             }
+            Kind::ServiceImport => {}
         }
         self.desired.take_changes()
     }

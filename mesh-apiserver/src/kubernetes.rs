@@ -1,5 +1,5 @@
-//! What this server asks of its own cluster's Kubernetes API beside objects: who somebody is and what they may do, and the
-//! two objects that hold the cluster's CA and the bundle by which agents trust it.
+//! What this server asks of its own cluster's Kubernetes API beside objects: who somebody is and what they may do, the two
+//! objects that hold the cluster's CA and the bundle by which agents trust it, and the objects of the MCS API.
 //!
 //! ```text
 //!  an agent's ServiceAccount token --AgentAccount--> TokenReview --------------------------> its node, or why not
@@ -7,6 +7,7 @@
 //!  credentials ----------------------CaSecret------> Secret     (ca.crt ca.key, next.crt next.key)
 //!  what the cluster trusts ----------TrustMap------> ConfigMap  (ca.crt)
 //!  who is in the mesh, its settings --MeshObjects--> ClusterPeering, MeshConfig, the Secrets they name, Events
+//!  the cluster set's Services -------McsObjects----> ServiceImport, Service, EndpointSlice, status of ServiceExport
 //! ```
 //! What an answer means is decided in pure functions, apart from the asking.
 //!
@@ -18,6 +19,7 @@ mod client;
 pub mod crd;
 mod delegates;
 mod figures;
+mod mcs_objects;
 mod mesh_config;
 mod mesh_objects;
 mod name;
@@ -31,6 +33,7 @@ pub use ca_secret::{CaSecret, SecretError};
 pub use client::{Client, Error};
 pub use delegates::{Delegates, Denied, Right, User};
 pub use figures::Figures;
+pub use mcs_objects::{McsObjects, Target, WriteError};
 pub use mesh_objects::{MeshObjects, Started};
 pub use name::NamespacedName;
 pub(crate) use name::is_label;

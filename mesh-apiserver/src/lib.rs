@@ -23,6 +23,7 @@ pub mod follow;
 pub mod identity;
 pub mod index;
 pub mod kubernetes;
+pub mod mcs;
 pub mod membership;
 mod metrics;
 pub mod objects;

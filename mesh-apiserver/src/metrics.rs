@@ -63,7 +63,16 @@ impl Collector for Figures {
             ),
             ("isthmus_agents_connected", "Agents with an open stream", gauge(self.presence.connected())),
         ];
-        for (name, help, figure) in gauges {
+        let mcs = self.controller.mcs().unwrap_or_default();
+        let of_mcs = [
+            ("isthmus_mcs_imports", "ServiceImports that this server made and that are there", gauge(mcs.imports)),
+            (
+                "isthmus_mcs_errors",
+                "Names of the cluster set whose objects are not as they should be",
+                gauge(mcs.errors.len()),
+            ),
+        ];
+        for (name, help, figure) in gauges.into_iter().chain(of_mcs) {
             figure.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         let counters = [
@@ -73,6 +82,8 @@ impl Collector for Figures {
                 "Pages of lists and watches asked of the API server since this replica began to read it",
                 source.requests,
             ),
+            ("isthmus_mcs_writes", "Objects of the MCS API and statuses that were written or deleted", mcs.writes),
+            ("isthmus_mcs_failures", "Writes of such objects that failed", mcs.failures),
             ("isthmus_export_keys", "Keys written or deleted by the exporter", export.keys_written),
         ];
         for (name, help, figure) in counters {

@@ -3,6 +3,7 @@
 //! Owns the models and nothing else: no validation beyond types, no I/O. Fields that are not listed are ignored, absent
 //! ones take Kubernetes' defaults, so that manifests of any version are read.
 
+mod condition;
 mod endpoint_slice;
 mod meta;
 mod namespace;
@@ -10,11 +11,13 @@ mod node;
 mod pod;
 mod service;
 mod service_export;
+mod service_import;
 
 use std::fmt;
 
 use mesh_types::ServiceName;
 
+pub use condition::Condition;
 pub use endpoint_slice::{Conditions, Endpoint, EndpointSlice};
 pub use meta::Meta;
 pub use namespace::Namespace;
@@ -22,8 +25,9 @@ pub use node::{Node, NodeAddress};
 pub use pod::{ContainerPort, Pod};
 pub use service::{Service, ServicePort};
 pub use service_export::ServiceExport;
+pub use service_import::ServiceImport;
 
-/// Kinds that the index reads. Every other kind is counted and left alone.
+/// Kinds that the mesh reads. Every other kind is counted and left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Namespace,
@@ -32,6 +36,8 @@ pub enum Kind {
     Service,
     EndpointSlice,
     ServiceExport,
+    /// Only of an API server, where this server makes them.
+    ServiceImport,
 }
 
 impl Kind {
@@ -96,6 +102,7 @@ pub enum Object {
     Service(Service),
     EndpointSlice(EndpointSlice),
     ServiceExport(ServiceExport),
+    ServiceImport(ServiceImport),
 }
 
 impl Object {
@@ -107,6 +114,7 @@ impl Object {
             Self::Service(o) => ObjectKey::new(Kind::Service, &o.metadata),
             Self::EndpointSlice(o) => ObjectKey::new(Kind::EndpointSlice, &o.metadata),
             Self::ServiceExport(o) => ObjectKey::new(Kind::ServiceExport, &o.metadata),
+            Self::ServiceImport(o) => ObjectKey::new(Kind::ServiceImport, &o.metadata),
         }
     }
 }

@@ -73,7 +73,11 @@ pub struct Status {
 #[derive(Clone)]
 pub enum Choice {
     Manifests(PathBuf),
-    Kubernetes(Access),
+    Kubernetes {
+        access: Access,
+        /// ServiceImports are followed, too.
+        with_imports: bool,
+    },
 }
 
 /// A source that is not yet followed.
@@ -106,8 +110,8 @@ impl Choice {
                 let (source, status) = Manifests::new(folder.clone(), out);
                 (Source::Manifests(source), StatusHandle::Manifests(status))
             }
-            Self::Kubernetes(access) => {
-                let (source, status) = Kubernetes::new(access.clone(), out);
+            Self::Kubernetes { access, with_imports } => {
+                let (source, status) = Kubernetes::new(access.clone(), *with_imports, out);
                 (Source::Kubernetes(source), StatusHandle::Kubernetes(status))
             }
         }

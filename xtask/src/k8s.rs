@@ -1,5 +1,5 @@
 //! Real Kubernetes clusters: the programs that they are made of, the tests on them, and some that stay for a person. The
-//! tests are `topology-tests/tests/kubernetes.rs` and `kubernetes_mesh/`; this builds what they start.
+//! tests are `topology-tests/tests/kubernetes.rs`, `kubernetes_mesh/` and `mcs/`; this builds what they start.
 
 use std::ffi::OsString;
 
@@ -38,7 +38,7 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> Result<bool> {
     }
     // Before the ordinary build, which then puts its own programs where these were made.
     images::run(repo, &images::Options::for_tests())?;
-    let tests = ["--test", "kubernetes", "--test", "kubernetes_mesh"];
+    let tests = ["--test", "kubernetes", "--test", "kubernetes_mesh", "--test", "mcs"];
     let mut build = repo.cargo_command();
     if !succeeds(build.args(["build", "--locked", "--workspace", "--bins"]).args(tests))? {
         bail!("the programs do not build");

@@ -66,7 +66,9 @@ impl AdminApi {
         let export = self.controller.export();
         let of_services = self.view.read(View::service_errors).into_iter();
         let of_services = of_services.map(|(name, error)| (ObjectKey::service(&name).to_string(), error));
-        let rejections = source.rejections.into_iter().chain(export.rejections()).map(|r| (r.object, r.reason));
+        let of_cluster_set = self.controller.mcs().unwrap_or_default();
+        let rejections = source.rejections.into_iter().chain(export.rejections()).chain(of_cluster_set.rejections());
+        let rejections = rejections.map(|r| (r.object, r.reason));
         Ok(v1::SourceStatus {
             kind: source.kind.to_owned(),
             location: source.location,

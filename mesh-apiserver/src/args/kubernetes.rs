@@ -21,6 +21,10 @@ pub(super) struct KubernetesArgs {
     /// Default: such objects are not looked at
     #[arg(long, env = "ISTHMUS_OBJECTS_NAMESPACE", value_name = "NAMESPACE")]
     objects_namespace: Option<String>,
+    /// With --source kubernetes: make the objects of the MCS API (ServiceImports, their Services and endpoint slices,
+    /// conditions of ServiceExports)
+    #[arg(long, env = "ISTHMUS_MCS_API")]
+    mcs_api: bool,
 }
 
 /// What is where. Each is `None` where it was not asked for.
@@ -31,6 +35,8 @@ pub struct KubernetesChoices {
     pub agent_account: Option<NamespacedName>,
     /// Of the Secrets that the mesh's own objects name.
     pub objects_namespace: Option<String>,
+    /// The objects of the MCS API are made.
+    pub mcs_api: bool,
 }
 
 impl KubernetesArgs {
@@ -45,6 +51,9 @@ impl KubernetesArgs {
                 mistakes.add("--objects-namespace", format!("{text:?} is not the name of a namespace"));
             }
         }
+        if self.mcs_api && !is_source {
+            mistakes.add("--mcs-api", "goes with --source kubernetes only");
+        }
         let mut read = |flag: &str, text: Option<String>| {
             // An empty variable of the environment is none.
             let text = text.filter(|text| !text.is_empty())?;
@@ -58,6 +67,7 @@ impl KubernetesArgs {
             ca_secret: read("--kubernetes-ca-secret", self.kubernetes_ca_secret),
             trust_configmap: read("--kubernetes-trust-configmap", self.kubernetes_trust_configmap),
             agent_account: read("--agent-service-account", self.agent_service_account),
+            mcs_api: self.mcs_api,
         }
     }
 }
@@ -102,6 +112,10 @@ mod tests {
         assert_eq!(choices.ca_secret.unwrap().to_string(), "mesh/it");
         assert_eq!(choices.agent_account.unwrap().account_user(), "system:serviceaccount:mesh:it");
         assert_eq!(check("", false).unwrap(), KubernetesChoices::default());
+        let line = Line::try_parse_from(["program", "--mcs-api"]).expect("known flags");
+        let mut mistakes = Mistakes::default();
+        assert!(line.kubernetes.check(&mut mistakes, false).mcs_api);
+        assert!(mistakes.finish().unwrap_err().to_string().contains("--mcs-api: goes with --source kubernetes only"));
         let text = check("it", false).unwrap_err();
         for flag in FLAGS {
             assert!(text.contains(&format!("{flag}: goes with --source kubernetes only")), "{text}");

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::election::Holder;
-use crate::{export, source};
+use crate::{export, mcs, source};
 
 /// The handles of a running term.
 #[derive(Clone)]
@@ -16,6 +16,7 @@ pub(super) struct Serving {
     pub(super) source: source::StatusHandle,
     pub(super) export: export::StatusHandle,
     pub(super) federation: federation::Handle,
+    pub(super) mcs: Option<mcs::StatusHandle>,
 }
 
 /// Cheap to clone.
@@ -56,6 +57,11 @@ impl Handle {
     /// The exporter's status; empty on a replica that does not export.
     pub fn export(&self) -> export::Status {
         self.serving.read().as_ref().map(|serving| serving.export.get()).unwrap_or_default()
+    }
+
+    /// What became of the objects of the MCS API; `None` where this replica makes none.
+    pub fn mcs(&self) -> Option<mcs::Status> {
+        self.serving.read().as_ref().and_then(|serving| serving.mcs.as_ref().map(mcs::StatusHandle::get))
     }
 
     /// Why nothing is concluded about other clusters; `None` where something is, and on a replica that does not mirror.

@@ -16,7 +16,8 @@ use super::handle::{Handle, Serving};
 use crate::export::{self, Exporter, Facts, Heartbeat};
 use crate::identity::Allocator;
 use crate::index::{Index, Settings};
-use crate::kubernetes::{MeshObjects, TrustMap};
+use crate::kubernetes::{McsObjects, MeshObjects, TrustMap};
+use crate::mcs;
 use crate::rotation::{Conductor, Parties};
 use crate::sights::Gather;
 use crate::source;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub trust_map: Option<TrustMap>,
     /// The mesh's own objects in Kubernetes, where they count.
     pub objects: Option<MeshObjects>,
+    /// Writes the objects of the MCS API.
+    pub mcs: Option<McsObjects>,
 }
 
 /// Resolves when the exporter has stored who may have what, now or in a former term: a session that began before would
@@ -76,6 +79,7 @@ impl Plan {
     ) -> Term {
         let tasks = TaskSet::new(stop.clone());
         let (objects_in, objects_out) = mpsc::channel(SOURCE_QUEUE);
+        let (objects_in, mcs) = self.cluster_set(&store, objects_in, &tasks, stop);
         let (objects, source) = self.source.begin(objects_in);
         let quarantine = self.tuning.borrow().liveness.withdraw_after;
         let allocator = Allocator::new(self.layout, self.cluster_id, quarantine);
@@ -100,7 +104,7 @@ impl Plan {
             federation: federation_handle.clone(),
         };
         let peers = federation_handle.clone();
-        handle.set(Serving { source, export, federation: federation_handle });
+        handle.set(Serving { source, export, federation: federation_handle, mcs });
 
         tasks.spawn("exporter", OnExit::Shutdown, exporter.run(stop.clone()));
         let follow = stop.clone();
@@ -126,6 +130,27 @@ impl Plan {
             }
         });
         Term(tasks)
+    }
+
+    /// Begins to make the objects of the MCS API, where that is asked for: objects pass by its tap on their way.
+    fn cluster_set(
+        &self,
+        store: &Arc<dyn Store>,
+        to: mpsc::Sender<source::Batch>,
+        tasks: &TaskSet,
+        stop: &Shutdown,
+    ) -> (mpsc::Sender<source::Batch>, Option<mcs::StatusHandle>) {
+        let Some(objects) = &self.mcs else { return (to, None) };
+        let (tapped, from) = mpsc::channel(SOURCE_QUEUE);
+        let seen = mcs::Seen::default();
+        let tap = mcs::Tap::new(from, to, seen.clone());
+        let cluster = self.settings.cluster.clone();
+        let (controller, status) =
+            mcs::Controller::new(Arc::clone(store), cluster, self.cluster_id, objects.clone(), seen);
+        // It ends with the source or with the exporter, whose own end says more.
+        tasks.spawn("tap of objects", OnExit::Log, tap.run());
+        tasks.spawn("objects of the MCS API", OnExit::Shutdown, controller.run(stop.clone()));
+        (tapped, Some(status))
     }
 
     /// Resolves when the store holds a complete export and an alarm keeps everybody from exporting more.

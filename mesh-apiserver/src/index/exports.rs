@@ -12,7 +12,7 @@ use mesh_types::{ClusterName, Protocol, ServiceName};
 use crate::objects::{Kind, ObjectKey, Service, ServiceExport};
 
 /// What the datapath of this version carries.
-const FAMILY: &str = "IPv4";
+pub(crate) const FAMILY: &str = "IPv4";
 
 #[derive(Default)]
 pub(super) struct Exports {
@@ -44,7 +44,7 @@ impl Exports {
         match exported(export, service, cluster) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.errors.insert(name.clone(), error);
+                self.errors.insert(name.clone(), error.to_string());
                 None
             }
         }
@@ -58,28 +58,37 @@ impl Exports {
     }
 }
 
-/// In the form of Cilium 1.20, with the defaults that an API server would have set.
-fn exported(
+/// Why an export tells nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotExported {
+    #[error("there is no Service of this name in its namespace: create it, or delete the export")]
+    NoService,
+    #[error("its Service is of type ExternalName, which no cluster set can have: give it another type")]
+    ExternalName,
+    #[error(
+        "its Service has no {FAMILY} address, and others are not carried between clusters: add {FAMILY} to `ipFamilies`"
+    )]
+    Family,
+    #[error("{0}: set it right in the Service or the export")]
+    Word(String),
+}
+
+/// In the form of Cilium 1.20, with the defaults that an API server would have set. Ports of SCTP are told as well, although
+/// the datapath carries none: who has them is a matter of the API.
+pub(crate) fn exported(
     export: &ServiceExport,
     service: Option<&Service>,
     cluster: &ClusterName,
-) -> Result<ServiceExportValue, String> {
-    let service =
-        service.ok_or("there is no Service of this name in its namespace: create it, or delete the export")?;
+) -> Result<ServiceExportValue, NotExported> {
+    let service = service.ok_or(NotExported::NoService)?;
     if service.is_external_name() {
-        return Err(
-            "its Service is of type ExternalName, which no cluster set can have: give it another type".to_owned()
-        );
+        return Err(NotExported::ExternalName);
     }
-    let families = service.ip_families();
-    if !families.contains(&FAMILY) {
-        return Err(format!(
-            "its Service has no {FAMILY} address, and others are not carried between clusters: add {FAMILY} to `ipFamilies`"
-        ));
+    if !service.ip_families().contains(&FAMILY) {
+        return Err(NotExported::Family);
     }
     let or_default = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
-    let carried = service.ports().iter().filter(|port| port.protocol != Some(Protocol::Sctp));
-    let ports = carried.map(|port| ExportedPort {
+    let ports = service.ports().iter().map(|port| ExportedPort {
         name: port.name.clone(),
         protocol: port.protocol.unwrap_or(Protocol::Tcp).to_string(),
         app_protocol: port.app_protocol.clone(),
@@ -101,9 +110,7 @@ fn exported(
         traffic_distribution: service.traffic_distribution().map(str::to_owned),
     };
     let created = value.export_creation_timestamp.as_ref().map_or(Ok(()), |_| value.created().map(drop));
-    created
-        .and_then(|()| value.check_words())
-        .map_err(|error| format!("{error}: set it right in the Service or the export"))?;
+    created.and_then(|()| value.check_words()).map_err(|error| NotExported::Word(error.to_string()))?;
     Ok(value)
 }
 

@@ -328,3 +328,22 @@ fn named_ports_are_those_of_containers_and_sidecars() {
     let ports: Vec<_> = address(&changes).value.named_ports.iter().map(|p| (p.name.as_str(), p.port)).collect();
     assert_eq!(ports, [("http", 8080), ("metrics", 9090)]);
 }
+
+#[test]
+fn a_slice_of_another_clusters_backends_is_nothing_of_this_ones() {
+    let of = |cluster: &str| {
+        let Object::EndpointSlice(mut of_mcs) = slice("cart-x", &[("10.7.0.1", '+')]) else { panic!("a slice") };
+        of_mcs.metadata.labels.insert("multicluster.kubernetes.io/source-cluster".into(), cluster.into());
+        Object::EndpointSlice(of_mcs)
+    };
+    let mut index = index();
+    index.apply(service("10.96.0.1", &global()));
+    assert!(index.apply(of("west")).is_empty());
+    let own = shown(&index.apply(of("east")));
+    assert!(
+        own.contains(&"+backend shop/cart 10.7.0.1".to_owned()) && own.contains(&"+slice shop/cart-x".to_owned()),
+        "{own:?}"
+    );
+    let gone = shown(&index.apply(of("west")));
+    assert!(gone.contains(&"-backend shop/cart 10.7.0.1".to_owned()), "{gone:?}");
+}

@@ -12,6 +12,9 @@ use serde::Deserialize;
 
 use super::Meta;
 use super::meta::null_as_default;
+use crate::mcs::names::SOURCE_CLUSTER;
+
+const SCTP: &str = "SCTP";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,6 +89,16 @@ impl EndpointSlice {
         Some(ServiceName::new(self.metadata.namespace.clone(), name.clone()))
     }
 
+    /// The cluster that its backends are in, where it is a slice of the MCS API.
+    pub fn source_cluster(&self) -> Option<&str> {
+        self.metadata.labels.get(SOURCE_CLUSTER).map(String::as_str)
+    }
+
+    /// Whether both have the same backends with the same ports.
+    pub fn has_backends_of(&self, other: &Self) -> bool {
+        self.address_type == other.address_type && self.endpoints == other.endpoints && self.ports == other.ports
+    }
+
     /// False for FQDN slices: they hold names, not addresses.
     pub fn has_addresses(&self) -> bool {
         self.address_type != "FQDN"
@@ -93,6 +106,13 @@ impl EndpointSlice {
 
     /// The slice as remote clusters see it: `None` for one of another family than the datapath of this version carries.
     pub fn exported(&self, cluster: &ClusterName, id: ClusterId) -> Option<EndpointSliceValue> {
+        let mut value = self.value(cluster, id)?;
+        value.ports.retain(|port| port.protocol.as_deref() != Some(SCTP));
+        Some(value)
+    }
+
+    /// The same with what the datapath does not carry.
+    pub fn value(&self, cluster: &ClusterName, id: ClusterId) -> Option<EndpointSliceValue> {
         let service = self.service().filter(|_| self.address_type == "IPv4")?;
         let endpoints = self.endpoints.iter().map(|endpoint| Exported {
             addresses: endpoint.addresses.clone(),
@@ -106,8 +126,7 @@ impl EndpointSlice {
             zone: endpoint.zone.clone(),
             hints: endpoint.hints.exported(),
         });
-        let carried = self.ports.iter().filter(|port| port.protocol != Some(Protocol::Sctp));
-        let ports = carried.map(|port| ExportedPort {
+        let ports = self.ports.iter().map(|port| ExportedPort {
             name: Some(port.name.clone().unwrap_or_default()),
             protocol: Some(port.protocol.unwrap_or(Protocol::Tcp).to_string()),
             port: port.number.map(i32::from),

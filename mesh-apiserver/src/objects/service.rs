@@ -68,6 +68,21 @@ pub struct ServicePort {
 }
 
 impl Service {
+    /// Whether it is what another one asks for, whatever the API server added. Where that one says nothing of traffic, the
+    /// defaults do.
+    pub fn asks_for(&self, wanted: &Self) -> bool {
+        let policy = |service: &Self| service.internal_traffic_policy().unwrap_or("Cluster").to_owned();
+        self.is_headless() == wanted.is_headless()
+            && self.spec.ports.len() == wanted.spec.ports.len()
+            && wanted.spec.ports.iter().all(|port| self.spec.ports.contains(port))
+            && self.spec.selector == wanted.spec.selector
+            && self.spec.ip_families == wanted.spec.ip_families
+            && self.spec.session_affinity == wanted.spec.session_affinity
+            && self.spec.session_affinity_config == wanted.spec.session_affinity_config
+            && policy(self) == policy(wanted)
+            && self.spec.traffic_distribution == wanted.spec.traffic_distribution
+    }
+
     pub fn is_external_name(&self) -> bool {
         self.spec.kind == "ExternalName"
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use mesh_types::ServiceName;
 use serde::Deserialize;
 
-use super::Meta;
+use super::condition::Condition;
 use super::meta::null_as_default;
+use super::{Meta, condition};
 
 /// Its group; others have kinds of this name that mean something else.
 const GROUP: &str = "multicluster.x-k8s.io";
@@ -22,6 +23,10 @@ pub struct ServiceExport {
     /// What is told of the Service; its own labels and annotations are not.
     pub exported_labels: BTreeMap<String, String>,
     pub exported_annotations: BTreeMap<String, String>,
+    /// Grows with each change of what it asks for; 0 in a manifest.
+    pub generation: i64,
+    /// What controllers said of it.
+    pub conditions: Vec<Condition>,
 }
 
 /// As it is written.
@@ -30,6 +35,8 @@ struct Read {
     metadata: DatedMeta,
     #[serde(default, deserialize_with = "null_as_default")]
     spec: Spec,
+    #[serde(default, deserialize_with = "null_as_default")]
+    status: condition::Status,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +45,8 @@ struct DatedMeta {
     meta: Meta,
     #[serde(default, rename = "creationTimestamp")]
     creation_timestamp: Option<String>,
+    #[serde(default)]
+    generation: i64,
 }
 
 #[derive(Default, Deserialize)]
@@ -56,6 +65,8 @@ impl From<Read> for ServiceExport {
             creation_timestamp: read.metadata.creation_timestamp,
             exported_labels: read.spec.exported_labels,
             exported_annotations: read.spec.exported_annotations,
+            generation: read.metadata.generation,
+            conditions: read.status.conditions,
         }
     }
 }

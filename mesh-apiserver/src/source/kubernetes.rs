@@ -30,6 +30,7 @@ pub use self::access::{Access, AccessError, Options};
 pub use self::failure::Failure;
 use self::follower::Follower;
 use self::inventory::Inventory;
+use self::resource::Resource;
 use super::{Batch, Status};
 
 /// Why the API server is not followed any more. Whatever it does or does not answer is no reason.
@@ -45,6 +46,7 @@ pub struct Kubernetes {
     /// Written by the task; read when somebody asks for the status.
     inventory: Arc<Mutex<Inventory>>,
     out: mpsc::Sender<Batch>,
+    resources: Vec<&'static Resource>,
 }
 
 /// Cheap to clone.
@@ -58,15 +60,19 @@ impl StatusHandle {
 }
 
 impl Kubernetes {
-    pub fn new(access: Access, out: mpsc::Sender<Batch>) -> (Self, StatusHandle) {
-        let inventory = Arc::new(Mutex::new(Inventory::new(access.location().to_owned())));
+    /// `with_imports`: ServiceImports are followed, too.
+    pub fn new(access: Access, with_imports: bool, out: mpsc::Sender<Batch>) -> (Self, StatusHandle) {
+        let imports = with_imports.then_some(&resource::IMPORTS);
+        let resources: Vec<&'static Resource> = resource::ALL.iter().chain(imports).collect();
+        let kinds = resources.iter().map(|resource| resource.kind);
+        let inventory = Arc::new(Mutex::new(Inventory::new(access.location().to_owned(), kinds)));
         let status = StatusHandle(Arc::clone(&inventory));
-        (Self { access, inventory, out }, status)
+        (Self { access, inventory, out, resources }, status)
     }
 
     /// Follows the API server until the consumer goes away. Cancel-safe: dropping the future stops it.
     pub async fn run(self) -> Result<(), Error> {
-        let follow = resource::ALL.iter().map(|resource| {
+        let follow = self.resources.iter().map(|resource| {
             // Large by the client's requests; there are few.
             Box::pin(Follower::new(resource, &self.access, &self.inventory, &self.out).run())
         });

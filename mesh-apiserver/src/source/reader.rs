@@ -15,6 +15,7 @@ pub(super) fn object<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<O
         Kind::Service => Object::Service(Deserialize::deserialize(from)?),
         Kind::EndpointSlice => Object::EndpointSlice(Deserialize::deserialize(from)?),
         Kind::ServiceExport => Object::ServiceExport(Deserialize::deserialize(from)?),
+        Kind::ServiceImport => Object::ServiceImport(Deserialize::deserialize(from)?),
     })
 }
 
@@ -22,7 +23,7 @@ pub(super) fn object<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<O
 /// theirs as long as the mistake lasts.
 pub(super) fn stand_in(kind: Kind, name: &str) -> Option<Object> {
     let metadata = Meta { name: name.to_owned(), ..Meta::default() };
-    let object = Object::Namespace(Namespace { metadata, is_unreadable: true });
+    let object = Object::Namespace(Namespace::unreadable(metadata));
     let is_named = kind == Kind::Namespace && !name.is_empty() && unusable_name(&object.key()).is_none();
     is_named.then_some(object)
 }

@@ -13,6 +13,7 @@ mod bearer;
 mod crd;
 mod enrolment;
 mod gaps;
+mod mcs;
 mod objects;
 mod peerings;
 mod rights;

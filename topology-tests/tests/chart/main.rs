@@ -19,6 +19,7 @@ mod process;
 mod dry_run;
 mod golden;
 mod helm;
+mod mcs;
 mod refused;
 mod rights;
 mod settings;

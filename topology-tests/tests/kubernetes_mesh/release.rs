@@ -41,9 +41,18 @@ impl<'a> Release<'a> {
 
     /// Namespace and chart, as docs/install.md says.
     pub(crate) fn install(&self, images: &Images, id: u32) -> Result<()> {
+        self.install_with(images, id, &json!({}))
+    }
+
+    /// The same with more values.
+    pub(crate) fn install_with(&self, images: &Images, id: u32, more: &Value) -> Result<()> {
         self.kubectl.run(&["create", "namespace", NAMESPACE])?;
         self.kubectl.run(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=privileged"])?;
-        let values = self.values(images, id).to_string();
+        let mut values = self.values(images, id);
+        for (name, value) in more.as_object().into_iter().flatten() {
+            values[name] = value.clone();
+        }
+        let values = values.to_string();
         let mut helm = self.helm();
         helm.args(["install", RELEASE]).arg(chart()).args(["-n", NAMESPACE, "-f", "-"]);
         proc::output_given("helm install", helm, &values).map(drop)

@@ -66,7 +66,7 @@ impl Group {
 /// Tests of `topology-tests` that run whole processes but no lab.
 const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
 /// Its tests on real Kubernetes clusters.
-const ON_KUBERNETES: [&str; 2] = ["kubernetes", "kubernetes_mesh"];
+const ON_KUBERNETES: [&str; 3] = ["kubernetes", "kubernetes_mesh", "mcs"];
 
 /// A built test program.
 #[derive(Debug, Clone)]

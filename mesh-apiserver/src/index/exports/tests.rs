@@ -50,7 +50,7 @@ fn a_service_is_told_as_cilium_tells_it_while_both_objects_are_there() {
           then nothing is exported"
         ]
     );
-    // As an API server stores it; the value is that of `golden/vectors.rs`.
+    // As an API server stores it; but for the port of SCTP the value is that of `golden/vectors.rs`.
     east.apply(cart(&json!({
         "type": "ClusterIP", "clusterIP": "10.96.7.20", "clusterIPs": ["10.96.7.20"], "ipFamilies": ["IPv4"],
         "ports": [{"name": "grpc", "protocol": "TCP", "appProtocol": "h2c", "port": 7070, "targetPort": 8080},
@@ -60,7 +60,7 @@ fn a_service_is_told_as_cilium_tells_it_while_both_objects_are_there() {
     })));
     let text = concat!(
         r#"{"cluster":"east","name":"cart","namespace":"shop","annotations":{"team":"a"},"labels":{"tier":"back"},"#,
-        r#""exportCreationTimestamp":"2026-03-04T05:06:07Z","ports":[{"name":"grpc","protocol":"TCP","appProtocol":"h2c","port":7070}],"#,
+        r#""exportCreationTimestamp":"2026-03-04T05:06:07Z","ports":[{"name":"grpc","protocol":"TCP","appProtocol":"h2c","port":7070},{"protocol":"SCTP","port":1}],"#,
         r#""type":"ClusterSetIP","sessionAffinity":"ClientIP","sessionAffinityConfig":{"clientIP":{"timeoutSeconds":10}},"#,
         r#""ipFamilies":["IPv4"],"internalTrafficPolicy":"Cluster","trafficDistribution":"PreferClose"}"#,
     );

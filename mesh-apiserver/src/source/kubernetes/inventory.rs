@@ -27,8 +27,8 @@ pub(super) struct Inventory {
 }
 
 impl Inventory {
-    pub(super) fn new(location: String) -> Self {
-        let shelves = super::resource::ALL.iter().map(|resource| (resource.kind, Shelf::default())).collect();
+    pub(super) fn new(location: String, kinds: impl Iterator<Item = Kind>) -> Self {
+        let shelves = kinds.map(|kind| (kind, Shelf::default())).collect();
         Self {
             location,
             shelves,

@@ -1,4 +1,5 @@
-//! The resources that are watched. Whoever adds one adds it to the ClusterRole in `docs/kubernetes/source-rbac.yaml`, too.
+//! The resources that are watched. Whoever adds one adds it to the ClusterRole in `docs/kubernetes/source-rbac.yaml`, too;
+//! that of ServiceImports is in `mcs-rbac.yaml`.
 //!
 //! ServiceAccounts are not among them: of a pod's account the mesh uses the name, which the pod itself says.
 
@@ -28,6 +29,14 @@ pub(super) const ALL: [Resource; 6] = [
         plural: "serviceexports",
     },
 ];
+
+/// Read as well where this server makes the objects of the MCS API: what became of those it made.
+pub(super) const IMPORTS: Resource = Resource {
+    kind: Kind::ServiceImport,
+    group: "multicluster.x-k8s.io",
+    versions: &["v1beta1"],
+    plural: "serviceimports",
+};
 
 impl Resource {
     /// Of the objects of all namespaces, in one of its versions, counted round and round.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::source::kubernetes::resource::ALL;
 use crate::source::kubernetes::wire;
 
 fn item(kind: Kind, value: &Value) -> Item {
@@ -33,7 +34,7 @@ fn shown(changes: &[Change]) -> Vec<String> {
 }
 
 fn inventory() -> Inventory {
-    let mut inventory = Inventory::new("https://api".to_owned());
+    let mut inventory = Inventory::new("https://api".to_owned(), ALL.iter().map(|resource| resource.kind));
     inventory.apply(namespace("shop", "1"));
     inventory
 }
@@ -79,7 +80,7 @@ fn a_list_of_one_kind_says_nothing_of_another() {
 #[test]
 fn the_scan_is_complete_once_when_every_kind_was_listed() {
     let mut inventory = inventory();
-    let kinds: Vec<Kind> = crate::source::kubernetes::resource::ALL.iter().map(|resource| resource.kind).collect();
+    let kinds: Vec<Kind> = ALL.iter().map(|resource| resource.kind).collect();
     let told: Vec<bool> = kinds.iter().map(|kind| inventory.listed(*kind)).collect();
     assert_eq!(told.iter().filter(|told| **told).count(), 1);
     assert_eq!(told.last(), Some(&true));
@@ -106,7 +107,7 @@ fn a_malformed_object_is_left_out_alone_and_named_until_it_is_right_or_gone() {
 
 #[test]
 fn an_object_waits_for_its_namespace() {
-    let mut inventory = Inventory::new("https://api".to_owned());
+    let mut inventory = Inventory::new("https://api".to_owned(), ALL.iter().map(|resource| resource.kind));
     assert_eq!(list(&mut inventory, Kind::Pod, vec![pod("a", "1"), pod("b", "1")]), [""; 0]);
     assert_eq!(shown(&inventory.delete(&pod("b", "2").key)), [""; 0]);
     assert_eq!(shown(&inventory.apply(namespace("other", "2"))), ["+Namespace other"]);
@@ -121,7 +122,7 @@ fn an_object_waits_for_its_namespace() {
 
 #[test]
 fn a_namespace_that_cannot_be_read_lets_nothing_wait_and_says_so() {
-    let mut inventory = Inventory::new("https://api".to_owned());
+    let mut inventory = Inventory::new("https://api".to_owned(), ALL.iter().map(|resource| resource.kind));
     inventory.apply(pod("a", "1"));
     let odd = item(Kind::Namespace, &json!({"metadata": {"name": "shop", "labels": [], "resourceVersion": "2"}}));
     assert_eq!(shown(&inventory.apply(odd)), ["+Namespace shop", "+Pod shop/a"]);
