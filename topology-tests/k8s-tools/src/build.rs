@@ -162,7 +162,7 @@ mod tests {
         let soon = Instant::now() + Duration::from_millis(50);
         let late = watch(sleeping(), "sleep", Some(soon)).unwrap_err().to_string();
         assert!(late.contains("broken off"), "{late}");
-        assert!(watch(Command::new("true"), "true", Some(Instant::now() + Duration::from_secs(60))).is_ok());
+        assert!(watch(Command::new("true"), "true", Some(Instant::now() + Duration::from_mins(1))).is_ok());
         assert!(watch(Command::new("false"), "false", None).unwrap_err().to_string().contains("failed"));
     }
 }

@@ -35,6 +35,11 @@ pub(crate) struct Row {
     pub(crate) note: &'static str,
 }
 
+#[derive(Serialize)]
+struct Rows<'a> {
+    rows: &'a [Row],
+}
+
 struct Window {
     fault: String,
     note: &'static str,
@@ -176,10 +181,6 @@ pub(crate) fn write(name: &str, rows: &[Row]) -> Result<()> {
         table.add_row(cells);
     }
     eprintln!("{table}");
-    #[derive(Serialize)]
-    struct Rows<'a> {
-        rows: &'a [Row],
-    }
     let file = Binaries::beside_this_one()?.target_dir().join("bench").join(name);
     Report::new(Rows { rows }).write(&file)
 }

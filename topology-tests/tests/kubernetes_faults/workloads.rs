@@ -39,7 +39,7 @@ spec:
 /// A server on every node, behind the global Service `web` and behind `plain`, which is the cluster's own affair.
 pub(crate) fn servers(cluster: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{ name: web, namespace: default }}
@@ -76,6 +76,6 @@ metadata: {{ name: plain, namespace: default }}
 spec:
   selector: {{ app: web }}
   ports: [{{ name: http, port: 80, targetPort: 8080 }}]
-"#
+"
     )
 }

@@ -56,17 +56,17 @@ impl<'a> Side<'a> {
         for (name, address, ports) in [("pod -> pod", pod, [8080, 9090]), ("pod -> Service", service, [80, 90])] {
             for (protocol, scheme, port) in [("TCP", "http", ports[0]), ("UDP", "udp", ports[1])] {
                 let question: Question = format!("{scheme}://{address}:{port}").parse()?;
-                cells.push(self.from_the_pod(other, format!("{name}, {protocol}"), question));
+                cells.push(self.ask_in_the_pod(other, format!("{name}, {protocol}"), question));
             }
         }
         for (protocol, scheme, port) in [("TCP", "http", 80), ("UDP", "udp", 90)] {
             let question: Question = format!("{scheme}://{service}:{port}").parse()?;
-            cells.push(self.from_the_host(format!("host -> Service, {protocol}"), question)?);
+            cells.push(self.ask_on_the_host(format!("host -> Service, {protocol}"), question)?);
         }
         Ok(cells)
     }
 
-    fn from_the_pod(&self, other: &Side<'_>, way: String, question: Question) -> Cell {
+    fn ask_in_the_pod(&self, other: &Side<'_>, way: String, question: Question) -> Cell {
         let answered = wait_for(&way, ANSWERED, || {
             let answer = one(&self.places[0], question)?;
             if let Some(error) = &answer.error {
@@ -86,7 +86,7 @@ impl<'a> Side<'a> {
     }
 
     /// Has no answer in this version. That it is not sent in clear instead is seen on the WAN, at the end of the run.
-    fn from_the_host(&self, way: String, question: Question) -> Result<Cell> {
+    fn ask_on_the_host(&self, way: String, question: Question) -> Result<Cell> {
         let answer = one(&self.places[1], question)?;
         let result = if answer.error.is_some() { NOT_FOR_HOSTS } else { "pass" };
         Ok(Cell { way, result: result.to_owned(), passed: true })

@@ -2,11 +2,7 @@
 //! ways, over TCP and UDP, with the client's own address. Each pair of clusters is one run; together they have each
 //! combination once. Longer than every run should be: `make test-k8s-matrix`. Says `skipped: why` where it cannot run.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "in a test a panic is the failure, and what it prints is its report"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 mod cell;
 mod workloads;
@@ -44,6 +40,13 @@ struct Row {
     cells: Vec<Cell>,
 }
 
+#[derive(Serialize)]
+struct Matrix<'a> {
+    rows: &'a [Row],
+    /// Why kube-proxy's mode of that name is not in it.
+    ipvs: Option<String>,
+}
+
 #[test]
 fn every_network_with_every_kube_proxy_reaches_the_other_cluster_by_its_clients_own_address() {
     let images = match missing() {
@@ -61,11 +64,6 @@ fn every_network_with_every_kube_proxy_reaches_the_other_cluster_by_its_clients_
     let ipvs = ProxyMode::Ipvs.check().err().map(|why| why.to_string());
     println!("kube-proxy in ipvs mode: {}", ipvs.as_deref().unwrap_or("this kernel has it, and no pair of this test"));
     let file = Binaries::beside_this_one().unwrap().target_dir().join("bench/kubernetes-matrix.json");
-    #[derive(Serialize)]
-    struct Matrix<'a> {
-        rows: &'a [Row],
-        ipvs: Option<String>,
-    }
     Report::new(Matrix { rows: &rows, ipvs }).write(&file).unwrap();
     let failed: Vec<_> = rows.iter().flat_map(|row| &row.cells).filter(|cell| cell.is_failure()).collect();
     assert!(failed.is_empty(), "{failed:?}");

@@ -20,7 +20,7 @@ pub(crate) struct Figures {
     pub(crate) connect_to_first_answer: f64,
     pub(crate) application: String,
     pub(crate) application_ready: f64,
-    /// Pods times addresses of Services of the other cluster.
+    /// Pods times Services of the other cluster.
     pub(crate) ways_reached: usize,
     pub(crate) convergence: Convergence,
     pub(crate) uninstall: f64,

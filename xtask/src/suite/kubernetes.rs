@@ -46,7 +46,7 @@ fn decide(missing: &[String], has_go: bool, left: Duration) -> Decision {
             whole(left)
         ));
     }
-    if missing.is_empty() { Decision::Run } else { Decision::BuildWithin(left - WARM) }
+    if missing.is_empty() { Decision::Run } else { Decision::BuildWithin(left.saturating_sub(WARM)) }
 }
 
 pub(super) fn run(repo: &Repo, all: &[Executable], left: Duration, only: Option<&str>) -> Result<Outcome> {
