@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s images lint clean
+.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s test-k8s-matrix test-k8s-upgrade images lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -52,9 +52,17 @@ kube-apiserver:
 k8s-tools:
 	cargo xtask k8s-tools
 
-# Real Kubernetes clusters on this machine. One test: make test-k8s ARGS='--only two_real'
+# Real Kubernetes clusters on this machine. One target, one test: make test-k8s ARGS='--test kubernetes --only two_real'
 test-k8s:
 	cargo xtask test-k8s $(ARGS)
+
+# Every network with every mode of kube-proxy: ten minutes.
+test-k8s-matrix:
+	cargo xtask test-k8s --test kubernetes_matrix $(ARGS)
+
+# An upgrade from the previous commit and back, under load; from another: make test-k8s-upgrade ARGS='--from v1'
+test-k8s-upgrade:
+	cargo xtask test-k8s-upgrade $(ARGS)
 
 # The container images as archives in target/images; of the dev profile: make images ARGS=--dev
 images:

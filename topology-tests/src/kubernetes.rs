@@ -39,8 +39,11 @@ pub mod images;
 pub mod kube_proxy;
 pub mod kubectl;
 pub mod kubelet;
+pub mod load;
 pub mod machine;
 pub mod node;
+pub mod processes;
+pub mod release;
 pub mod requirements;
 
 /// Clusters that run. Dropped, by success, failure or panic, nothing remains.

@@ -56,15 +56,8 @@ impl Manifests {
     /// The documents of one text.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         let mut all = Self::default();
-        for (index, document) in split(text).enumerate() {
-            let value: Value = serde_saphyr::from_str(&document).map_err(|error| Error::Syntax {
-                origin: origin.to_owned(),
-                document: index + 1,
-                message: error.to_string(),
-            })?;
-            if !value.is_null() {
-                all.take(value, origin)?;
-            }
+        for object in documents(text, origin)? {
+            all.take(object, origin)?;
         }
         Ok(all)
     }
@@ -116,6 +109,19 @@ impl Manifests {
         }
         Ok(())
     }
+}
+
+/// The objects of one text, as they stand there.
+pub fn documents(text: &str, origin: &str) -> Result<Vec<Value>, Error> {
+    let read = |(index, document): (usize, String)| {
+        serde_saphyr::from_str(&document).map_err(|error| Error::Syntax {
+            origin: origin.to_owned(),
+            document: index + 1,
+            message: error.to_string(),
+        })
+    };
+    let all: Result<Vec<Value>, Error> = split(text).enumerate().map(read).collect();
+    Ok(all?.into_iter().filter(|object| !object.is_null()).collect())
 }
 
 /// `metadata.name` of an object.

@@ -1,7 +1,7 @@
 //! `cargo xtask images`: the project's container images, as archives that every container program loads.
 //!
 //! ```text
-//! static programs + notices + SBOM -> one layer -> OCI layout in target/images/NAME.tar
+//! programs + notices + SBOM -> one layer -> OCI layout in target/images/NAME.tar
 //! ```
 //! Needs neither Docker nor a registry nor root. Must never depend on the day or the machine: times are 0, owners are
 //! numbers, entries are sorted, nothing is compressed; the same programs give the same digest (docs/adr/, "images").
@@ -29,7 +29,7 @@ const REGISTRY: &str = "ghcr.io/isthmus-mesh";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Take the programs of the dev profile: for tests on this machine, larger and slow
+    /// Take the programs that tests are run with, and their libraries: for this machine, larger and slow, and made in seconds
     #[arg(long)]
     dev: bool,
     /// What stands before the images' names
@@ -41,13 +41,21 @@ pub(crate) struct Options {
     /// Only this image; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Below the target folder.
+    #[arg(skip = "images")]
+    folder: &'static str,
 }
 
 impl Options {
     /// All images, as a test on this machine takes them.
     pub(crate) fn for_tests() -> Self {
         let (registry, tag) = (REGISTRY.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        Self { dev: true, registry, tag, only: Vec::new() }
+        Self { dev: true, registry, tag, only: Vec::new(), folder: "images" }
+    }
+
+    /// The same of another checkout, by another tag and in a folder of their own.
+    pub(crate) fn of_another(tag: &str, folder: &'static str) -> Self {
+        Self { tag: tag.to_owned(), folder, ..Self::for_tests() }
     }
 }
 
@@ -67,7 +75,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<bool> {
         bail!("there is no image {unknown}: there are {}", IMAGES.map(|image| image.name).join(", "));
     }
     check_reference(&options.registry, &options.tag)?;
-    let folder = repo.target().join("images");
+    let folder = repo.target().join(options.folder);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let wanted = |image: &&Image| options.only.is_empty() || options.only.iter().any(|name| name == image.name);
     let images: Vec<&Image> = IMAGES.iter().filter(wanted).collect();

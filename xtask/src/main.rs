@@ -17,6 +17,7 @@ mod repo;
 mod rust_source;
 mod size;
 mod suite;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Verb {
     TestK8s(k8s::Options),
     /// Write the chart's CustomResourceDefinitions anew from the Rust types
     Crds,
+    /// The test of an upgrade from an earlier commit's chart and images to this one's, and back
+    TestK8sUpgrade(upgrade::Options),
     /// The container images as archives in target/images, without Docker or a registry
     Images(images::Options),
     /// The store as real processes under load, while processes, lines and disks fail
@@ -115,6 +118,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::K8s(rest) => k8s::by_hand(&repo, rest.args),
         Verb::TestK8s(options) => k8s::test(&repo, &options),
         Verb::Crds => crds(&repo),
+        Verb::TestK8sUpgrade(options) => upgrade::test(&repo, &options),
         Verb::Images(options) => images::run(&repo, &options),
         Verb::Chaos(options) => chaos::run(&repo, &options),
         Verb::Plant(options) => plant::run(&repo, &options),

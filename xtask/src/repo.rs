@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 #[derive(Debug, Clone)]
 pub(crate) struct Repo {
     pub(crate) root: PathBuf,
+    /// Where cargo builds, when not where it would by itself.
+    target: Option<PathBuf>,
 }
 
 impl Repo {
@@ -21,7 +23,12 @@ impl Repo {
         if !root.join("Cargo.toml").is_file() {
             bail!("{} is not a checkout: run it as `cargo xtask`", root.display());
         }
-        Ok(Self { root })
+        Ok(Self { root, target: None })
+    }
+
+    /// Another checkout, which builds into the folder of this one: crates that are not the project's are built once.
+    pub(crate) fn beside(&self, root: PathBuf) -> Self {
+        Self { root, target: Some(self.target()) }
     }
 
     /// A command of this cargo in the root, without input.
@@ -39,7 +46,11 @@ impl Repo {
     }
 
     pub(crate) fn cargo_command(&self) -> Command {
-        self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let mut command = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        if let Some(target) = &self.target {
+            command.env("CARGO_TARGET_DIR", target);
+        }
+        command
     }
 
     /// Runs cargo with its output shown; whether it succeeded.
@@ -49,6 +60,9 @@ impl Repo {
 
     /// Where cargo puts what it builds.
     pub(crate) fn target(&self) -> PathBuf {
+        if let Some(target) = &self.target {
+            return target.clone();
+        }
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), |dir| self.root.join(dir))
     }
 

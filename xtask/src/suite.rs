@@ -1,12 +1,14 @@
 //! `test` and `lint`: every check and test in a fixed order, each with its time and budget, counted at the end.
 //!
 //! ```text
-//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios, kubernetes -> fuzz -> doc -> deny
+//! bootstrap -> fmt -> layers, orphans, sizes -> clippy -> build -> unit, integration, verifier gate, scenarios
+//!           -> fuzz -> doc -> deny -> kubernetes
 //! ```
 //! Everything is built once: all stages use the dev profile and the whole workspace, so features never differ, and the
 //! tests are run as the programs that `build` made.
 
 mod executables;
+mod kubernetes;
 mod libtest;
 mod report;
 mod stage;
@@ -36,6 +38,10 @@ pub(crate) struct Options {
     /// Run only the tests whose name holds this word
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
+    /// How long the whole run may take: the last stage, real Kubernetes clusters, is left out where it would not fit (leave it
+    /// out always: --skip kubernetes)
+    #[arg(long, value_name = "N", default_value_t = 75)]
+    minutes: u64,
 }
 
 pub(crate) fn test(repo: &Repo, options: &Options) -> bool {
@@ -51,7 +57,7 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> bool {
         Ok(true)
     });
     if is_built {
-        for group in Group::ALL {
+        for group in Group::BEFORE_THE_LAST {
             let stage = Stage { name: group.name(), budget: group.budget() };
             report.tests(stage, || run_group(repo, &executables, group, options.only.as_deref()));
         }
@@ -62,6 +68,11 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> bool {
     report.gate(Stage { name: "doc", budget: minutes(2) }, || doc(repo));
     report.gate(Stage { name: "deny", budget: minutes(4) }, || deny::check(repo));
     report.skip("deny", deny::NO_ADVISORIES);
+    if is_built {
+        let left = minutes(options.minutes).saturating_sub(report.elapsed());
+        let stage = Stage { name: Group::Kubernetes.name(), budget: Group::Kubernetes.budget() };
+        report.tests(stage, || kubernetes::run(repo, &executables, left, options.only.as_deref()));
+    }
     report.print()
 }
 
@@ -125,21 +136,26 @@ fn short_fuzz(repo: &Repo) -> Result<Outcome> {
 }
 
 fn run_group(repo: &Repo, all: &[Executable], group: Group, only: Option<&str>) -> Result<Outcome> {
-    let (variable, folder) = REAL_MANIFESTS;
-    let manifests = std::env::var_os(variable).or_else(|| repo.root.join(folder).is_dir().then(|| folder.into()));
     let mut total = Outcome::default();
     for executable in all.iter().filter(|executable| executable.group() == group) {
-        let mut command = repo.command(&executable.path);
-        command.current_dir(executable.package_folder()).env("CARGO_MANIFEST_DIR", executable.package_folder());
-        command.args(only).arg("--show-output");
-        if group.is_serial() {
-            command.arg("--test-threads=1");
-        }
-        if let Some(manifests) = &manifests {
-            command.env(variable, manifests);
-        }
-        let log = repo.target().join("test-logs").join(Path::new(&executable.label()).with_extension("log"));
-        total.add(libtest::run(command, &executable.label(), &log, group.deadline())?);
+        total.add(run_one(repo, executable, only)?);
     }
     Ok(total)
+}
+
+fn run_one(repo: &Repo, executable: &Executable, only: Option<&str>) -> Result<Outcome> {
+    let (variable, folder) = REAL_MANIFESTS;
+    let manifests = std::env::var_os(variable).or_else(|| repo.root.join(folder).is_dir().then(|| folder.into()));
+    let group = executable.group();
+    let mut command = repo.command(&executable.path);
+    command.current_dir(executable.package_folder()).env("CARGO_MANIFEST_DIR", executable.package_folder());
+    command.args(only).arg("--show-output");
+    if group.is_serial() {
+        command.arg("--test-threads=1");
+    }
+    if let Some(manifests) = &manifests {
+        command.env(variable, manifests);
+    }
+    let log = repo.target().join("test-logs").join(Path::new(&executable.label()).with_extension("log"));
+    libtest::run(command, &executable.label(), &log, group.deadline())
 }

@@ -2,11 +2,15 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use etcd_peer::Go;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cache::Cache;
 use crate::catalogue::{PROGRAMS, Program};
@@ -22,7 +26,8 @@ const SHOWN_LINES: usize = 30;
 const BUILT_ELSEWHERE: [(&str, &str); 3] =
     [("kube-apiserver", "kube-apiserver/kube-apiserver"), ("etcd", "etcd-peer/etcd"), ("etcdctl", "etcd-peer/etcdctl")];
 
-pub(crate) fn all(cache: &Cache, workspace: &Path) -> Result<()> {
+/// Builds what is missing. What is not built by the deadline is left, and an error; what is, stays.
+pub(crate) fn all(cache: &Cache, workspace: &Path, deadline: Option<Instant>) -> Result<()> {
     let _one_at_a_time = etcd_peer::lock(cache.root())?;
     let mut wanted = Vec::new();
     for program in PROGRAMS {
@@ -44,7 +49,7 @@ pub(crate) fn all(cache: &Cache, workspace: &Path) -> Result<()> {
     }
     for (n, program) in wanted.iter().enumerate() {
         eprintln!("{} {}: {} of {}", program.name, program.version()?, n + 1, wanted.len());
-        build(cache, program).with_context(|| format!("build {}", program.name))?;
+        build(cache, program, deadline).with_context(|| format!("build {}", program.name))?;
     }
     Ok(())
 }
@@ -69,7 +74,7 @@ fn taken_over(cache: &Cache, program: &Program, workspace: &Path) -> Result<bool
     Ok(is_same)
 }
 
-fn build(cache: &Cache, program: &Program) -> Result<()> {
+fn build(cache: &Cache, program: &Program, deadline: Option<Instant>) -> Result<()> {
     let module = program.source.folder();
     let go = Go::find(&module, cache.root())?.context("there is no Go: install golang-go")?;
     let flags = program.linker_flags()?;
@@ -77,7 +82,7 @@ fn build(cache: &Cache, program: &Program) -> Result<()> {
         let mut command = go.command();
         command.args(["build", "-v", "-mod=readonly", "-trimpath", "-ldflags", &flags, "-o"]).arg(partial);
         command.arg(program.package).current_dir(&module).env("CGO_ENABLED", "0");
-        watch(command, program.name)
+        watch(command, program.name, deadline)
     })
 }
 
@@ -92,18 +97,24 @@ fn publish(cache: &Cache, program: &Program, make: impl FnOnce(&Path) -> Result<
 }
 
 /// Runs Go, which names each package that it has compiled, and says now and then how far it is.
-fn watch(mut command: Command, name: &str) -> Result<()> {
+fn watch(mut command: Command, name: &str, deadline: Option<Instant>) -> Result<()> {
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("run go")?;
     let out = child.stderr.take().context("go has no standard error")?;
     let (start, mut shown, mut lines) = (Instant::now(), Instant::now(), Vec::new());
-    for line in BufReader::new(out).lines() {
-        lines.push(line.context("read what go says")?);
-        if shown.elapsed() >= PROGRESS {
-            shown = Instant::now();
-            eprintln!("{name}: {} packages in {} s", lines.len(), start.elapsed().as_secs());
+    let is_late = interrupted_at(&child, deadline, || {
+        for line in BufReader::new(out).lines() {
+            lines.push(line.context("read what go says")?);
+            if shown.elapsed() >= PROGRESS {
+                shown = Instant::now();
+                eprintln!("{name}: {} packages in {} s", lines.len(), start.elapsed().as_secs());
+            }
         }
-    }
+        Ok(())
+    })?;
     let status = child.wait().context("wait for go")?;
+    if is_late {
+        bail!("broken off after {} s: its time was over; what is compiled is kept", start.elapsed().as_secs());
+    }
     if !status.success() {
         bail!("go build failed ({status}):\n{}", lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"));
     }
@@ -111,8 +122,47 @@ fn watch(mut command: Command, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Does something that ends with the child, which is interrupted at the deadline; whether it was. Go then begins nothing new,
+/// and ends when what it has begun is compiled.
+fn interrupted_at(child: &Child, deadline: Option<Instant>, work: impl FnOnce() -> Result<()>) -> Result<bool> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).context("process ids fit in an i32")?);
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let timer = scope.spawn(move || {
+            let Some(deadline) = deadline else { return false };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_late = is_done.recv_timeout(left) == Err(RecvTimeoutError::Timeout);
+            // It has not been waited for yet: the number is still its own.
+            is_late && kill(pid, Signal::SIGINT).is_ok()
+        });
+        let worked = work();
+        drop(done);
+        let is_late = timer.join().map_err(|_panic| anyhow::anyhow!("the timer panicked"))?;
+        worked.map(|()| is_late)
+    })
+}
+
 fn free_bytes(folder: &Path) -> Result<u64> {
     let found =
         nix::sys::statvfs::statvfs(folder).with_context(|| format!("ask for the room of {}", folder.display()))?;
     Ok(found.blocks_available() * found.fragment_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_ends_at_its_deadline_and_says_so() {
+        let sleeping = || {
+            let mut command = Command::new("sleep");
+            command.arg("60");
+            command
+        };
+        let soon = Instant::now() + Duration::from_millis(50);
+        let late = watch(sleeping(), "sleep", Some(soon)).unwrap_err().to_string();
+        assert!(late.contains("broken off"), "{late}");
+        assert!(watch(Command::new("true"), "true", Some(Instant::now() + Duration::from_mins(1))).is_ok());
+        assert!(watch(Command::new("false"), "false", None).unwrap_err().to_string().contains("failed"));
+    }
 }

@@ -9,6 +9,7 @@ mod cache;
 mod catalogue;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -31,12 +32,7 @@ impl Tools {
     /// Names those that are missing, and what builds them.
     pub fn find() -> Result<Self> {
         let cache = Cache::of_this_machine()?;
-        let mut missing = Vec::new();
-        for program in PROGRAMS {
-            if !cache.path(program)?.is_file() {
-                missing.push(program.name);
-            }
-        }
+        let missing = missing()?;
         if !missing.is_empty() {
             bail!("not built in {}: {}; build with `{BUILD_COMMAND}`", cache.root().display(), missing.join(", "));
         }
@@ -47,10 +43,10 @@ impl Tools {
     /// version is copied.
     ///
     /// # Errors
-    /// Where there is no Go, too little room, or a build fails.
-    pub fn build(workspace: &Path) -> Result<Self> {
+    /// Where there is no Go, too little room, too little time, or a build fails.
+    pub fn build(workspace: &Path, deadline: Option<Instant>) -> Result<Self> {
         let cache = Cache::of_this_machine()?;
-        build::all(&cache, workspace)?;
+        build::all(&cache, workspace, deadline)?;
         Self::find()
     }
 
@@ -64,4 +60,19 @@ impl Tools {
             None => bail!("{name} is none of the programs that are built here"),
         }
     }
+}
+
+/// The names of the programs that are not built.
+///
+/// # Errors
+/// Where a version cannot be told.
+pub fn missing() -> Result<Vec<&'static str>> {
+    let cache = Cache::of_this_machine()?;
+    let mut missing = Vec::new();
+    for program in PROGRAMS {
+        if !cache.path(program)?.is_file() {
+            missing.push(program.name);
+        }
+    }
+    Ok(missing)
 }

@@ -70,7 +70,12 @@ impl Image {
     pub(super) fn layer(&self, repo: &Repo, programs: &Programs, graph: &Graph, sbom: &str) -> Result<Layer> {
         let mut layer = Layer::default();
         for program in self.programs {
-            layer.file(&format!("usr/bin/{}", program.name), 0o755, programs.bytes(program.name)?);
+            let built = programs.get(program.name)?;
+            layer.file(&format!("usr/bin/{}", program.name), 0o755, built.bytes.clone());
+            for (path, bytes) in &built.libraries {
+                let path = path.to_str().context("a library's name is not text")?;
+                layer.file(path.trim_start_matches('/'), 0o755, bytes.clone());
+            }
         }
         // Names for the numbers, and where names of hosts are looked up: glibc asks these files.
         let passwd = format!("root:x:0:0:root:/:/sbin/nologin\nisthmus:x:{NOBODY}:{NOBODY}:isthmus:/:/sbin/nologin\n");

@@ -18,13 +18,12 @@ pub(super) enum Group {
     Verifier,
     /// Whole meshes in the lab, as root; and a kube-apiserver on three replicas, where one was built.
     Scenarios,
-    /// Real Kubernetes clusters, where their programs were built.
+    /// Real Kubernetes clusters: the last stage (`kubernetes.rs`).
     Kubernetes,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Unit, Self::Integration, Self::Verifier, Self::Scenarios, Self::Kubernetes];
+    pub(super) const BEFORE_THE_LAST: [Self; 4] = [Self::Unit, Self::Integration, Self::Verifier, Self::Scenarios];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -43,7 +42,8 @@ impl Group {
             Self::Integration => 330,
             Self::Verifier => 30,
             Self::Scenarios => 630,
-            Self::Kubernetes => 600,
+            // Most of it is the build of Kubernetes' programs, once a machine.
+            Self::Kubernetes => super::kubernetes::COLD.as_secs(),
         })
     }
 
@@ -65,8 +65,8 @@ impl Group {
 
 /// Tests of `topology-tests` that run whole processes but no lab.
 const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
-/// Its tests on real Kubernetes clusters.
-const ON_KUBERNETES: [&str; 3] = ["kubernetes", "kubernetes_mesh", "mcs"];
+/// Those on real Kubernetes clusters begin so.
+const ON_KUBERNETES: &str = "kubernetes";
 
 /// A built test program.
 #[derive(Debug, Clone)]
@@ -92,11 +92,16 @@ impl Executable {
         if self.target.replace('_', "-") == package { package } else { format!("{package}-{}", self.target) }
     }
 
+    /// The name of its target.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
     pub(super) fn group(&self) -> Group {
         match (self.is_integration, self.package_name().as_str()) {
             (false, _) => Group::Unit,
             (true, "topology-tests") if WITHOUT_LAB.contains(&self.target.as_str()) => Group::Integration,
-            (true, "topology-tests") if ON_KUBERNETES.contains(&self.target.as_str()) => Group::Kubernetes,
+            (true, "topology-tests") if self.target.starts_with(ON_KUBERNETES) => Group::Kubernetes,
             (true, "topology-tests") => Group::Scenarios,
             (true, "agent-ebpf") => Group::Verifier,
             (true, _) => Group::Integration,
@@ -183,7 +188,7 @@ mod tests {
             artifact("agent-ebpf", "speed", "bench", true),
             artifact("topology-tests", "scenarios", "test", true),
             artifact("topology-tests", "differential", "test", true),
-            artifact("topology-tests", "kubernetes", "test", true),
+            artifact("topology-tests", "kubernetes_mesh", "test", true),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
         let found: Vec<_> = parse(&messages.join("\n")).unwrap().iter().map(|e| (e.label(), e.group())).collect();
@@ -194,7 +199,7 @@ mod tests {
                 ("mesh-types".to_owned(), Group::Unit),
                 ("meshctl-against".to_owned(), Group::Integration),
                 ("topology-tests-differential".to_owned(), Group::Integration),
-                ("topology-tests-kubernetes".to_owned(), Group::Kubernetes),
+                ("topology-tests-kubernetes_mesh".to_owned(), Group::Kubernetes),
                 ("topology-tests-scenarios".to_owned(), Group::Scenarios),
             ]
         );

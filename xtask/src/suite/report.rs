@@ -29,6 +29,10 @@ impl Report {
         Self { start, left_out, rows: Vec::new(), total: Outcome::default(), notes: Vec::new() }
     }
 
+    pub(super) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Runs a stage that is one check: it passes or fails as a whole. Whether the run may go on as if it had passed.
     pub(super) fn gate(&mut self, stage: Stage, check: impl FnOnce() -> Result<bool>) -> bool {
         let outcome = self.run(stage, || {

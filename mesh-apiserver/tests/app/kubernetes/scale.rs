@@ -87,7 +87,7 @@ async fn a_larger_cluster_is_read_in_pages_and_costs_little_when_nothing_happens
     let services: usize = services.parse().expect("ISTHMUS_KUBE_SCALE is a number of Services");
     let Some(kube) = Kube::find() else { return };
     let _alone = ONE_AT_A_TIME.lock().await;
-    let apiserver = kube.start().await;
+    let mut apiserver = kube.start().await;
     let filling = Instant::now();
     fill(&apiserver, services).await;
     println!("made {services} Services and {} pods in {:.1?}", services * ENDPOINTS_OF_A_SERVICE, filling.elapsed());
@@ -126,4 +126,33 @@ async fn a_larger_cluster_is_read_in_pages_and_costs_little_when_nothing_happens
     println!("in {QUIET:?} of quiet: {more} requests, {:.2?} of processor", program.processor().saturating_sub(before));
     // Five watches, asked for once or twice; and the resource of a CRD that is not there, in both its versions.
     assert!(more <= 10 + 2 * 7, "{more} requests");
+
+    // It goes away and comes back: what it has is read again at most, and nothing of it is written again.
+    let exported = || async { figure(metrics, "isthmus_export_keys_total").await.unwrap() };
+    let (written, asked, before, begun) = (exported().await, lists + more, program.processor(), Instant::now());
+    apiserver.kill();
+    while figure(metrics, "isthmus_source_trouble").await.unwrap() == 0 {
+        assert!(begun.elapsed() < WITHIN, "nobody noticed that the API server is gone");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    apiserver.restart().await;
+    let back = Instant::now();
+    while figure(metrics, "isthmus_source_trouble").await.unwrap() != 0 {
+        assert!(back.elapsed() < WITHIN, "the API server is back and not followed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let followed = back.elapsed();
+    // A change that comes after all that was there shows that it was dealt with.
+    service(&apiserver, "last", "10.101.200.1", &json!({"mesh.isthmus.io/global": "true"})).await;
+    while exported().await == written {
+        assert!(back.elapsed() < WITHIN, "a new Service is not exported");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (again, requests) =
+        (exported().await - written, figure(metrics, "isthmus_source_requests_total").await.unwrap() - asked);
+    println!(
+        "API server restarted: followed {followed:.1?} after it was ready, {requests} requests, {:.2?} of processor, {again} keys written",
+        program.processor().saturating_sub(before)
+    );
+    assert!(again <= 5, "{again} keys were written again for one new Service");
 }

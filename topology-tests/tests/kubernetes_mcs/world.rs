@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use topology_tests::deadline::wait_for;
 use topology_tests::kubernetes::kubectl::{Kubectl, has_condition};
+use topology_tests::kubernetes::release::Release;
 
 use crate::hello::{self, NAME};
-use crate::release::Release;
 
 /// How long imports and conditions may take to be seen, as the suite has it.
 pub(crate) const SEEN: Duration = Duration::from_secs(20);

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use topology_tests::binaries::Binaries;
 use topology_tests::kubernetes::Kubernetes;
 use topology_tests::kubernetes::kubectl::Kubectl;
+use topology_tests::kubernetes::release::Images;
 use topology_tests::names::cgroup_mount;
 
-use crate::images::Images;
 use crate::meshctl::{Meshctl, merge};
 
 pub(crate) const NAMESPACE: &str = "isthmus";

@@ -12,35 +12,22 @@
 mod connectivity;
 mod dump;
 mod faults;
-mod images;
 mod meshctl;
 mod world;
 
-use std::path::Path;
 use std::time::Instant;
 
+use topology_tests::kubernetes::Kubernetes;
 use topology_tests::kubernetes::cni::Cni;
 use topology_tests::kubernetes::kube_proxy::ProxyMode;
-use topology_tests::kubernetes::{Kubernetes, requirements};
-use topology_tests::names::cgroup_mount;
+use topology_tests::kubernetes::release::missing;
 use topology_tests::provider::{ClusterOptions, Plan};
 
-use crate::images::Images;
 use crate::world::World;
 
 #[test]
 fn meshctl_installs_joins_tests_and_removes_a_mesh_and_names_each_injected_fault() {
-    if let Some(why) = requirements::missing() {
-        println!("skipped: {why}");
-        return;
-    }
-    if cgroup_mount() == Path::new("/sys/fs/cgroup") {
-        println!(
-            "skipped: nodes share the root of the one cgroup hierarchy here: an agent cannot tell their pods apart"
-        );
-        return;
-    }
-    let images = match Images::find() {
+    let images = match missing() {
         Ok(images) => images,
         Err(why) => {
             println!("skipped: {why}");
@@ -51,11 +38,7 @@ fn meshctl_installs_joins_tests_and_removes_a_mesh_and_names_each_injected_fault
     let clusters = vec![cluster(Cni::Bridge, ProxyMode::Nftables), cluster(Cni::Ptp, ProxyMode::Iptables)];
     let run = Kubernetes::up(&Plan { name: "meshctl".parse().unwrap(), clusters, nodes: 2 }).unwrap();
     println!("two clusters of two nodes are ready after {:.1} s", run.took.as_secs_f64());
-    for archive in &images.archives {
-        for node in run.clusters.iter().flat_map(|cluster| &cluster.nodes) {
-            node.load_image(archive).unwrap();
-        }
-    }
+    images.load(&run).unwrap();
     let world = World::new(&run, &images).unwrap();
 
     let mut named = faults::before_install(&world);

@@ -13,26 +13,17 @@ mod connectivity;
 mod crds;
 mod dns;
 mod hello;
-#[path = "../kubernetes_mesh/images.rs"]
-mod images;
 mod imports;
-#[allow(dead_code, reason = "kubernetes_mesh uses the rest of it")]
-#[path = "../kubernetes_mesh/release.rs"]
-mod release;
 mod table;
 mod world;
 
-use std::path::Path;
-
 use serde_json::json;
+use topology_tests::kubernetes::Kubernetes;
 use topology_tests::kubernetes::cni::Cni;
 use topology_tests::kubernetes::kube_proxy::ProxyMode;
-use topology_tests::kubernetes::{Kubernetes, requirements};
-use topology_tests::names::cgroup_mount;
+use topology_tests::kubernetes::release::{Release, missing};
 use topology_tests::provider::{ClusterOptions, Plan};
 
-use crate::images::Images;
-use crate::release::Release;
 use crate::table::{Case, Level, Table};
 use crate::world::World;
 
@@ -72,25 +63,10 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Why it cannot run here, in one line.
-fn missing() -> Option<String> {
-    if let Some(why) = requirements::missing() {
-        return Some(why);
-    }
-    if cgroup_mount() == Path::new("/sys/fs/cgroup") {
-        let why = "nodes share the root of the one cgroup hierarchy here: an agent cannot tell their pods apart";
-        return Some(why.to_owned());
-    }
-    crds::find().err().map(|error| format!("{error:#}"))
-}
-
 #[test]
 fn the_27_cases_of_the_mcs_api_hold_on_two_real_clusters() {
-    if let Some(why) = missing() {
-        println!("skipped: {why}");
-        return;
-    }
-    let images = match Images::find() {
+    let images = match missing().and_then(|images| crds::find().map(|_there| images).map_err(|why| format!("{why:#}")))
+    {
         Ok(images) => images,
         Err(why) => {
             println!("skipped: {why}");
@@ -101,11 +77,7 @@ fn the_27_cases_of_the_mcs_api_hold_on_two_real_clusters() {
     let clusters = vec![cluster(Cni::Bridge, ProxyMode::Nftables), cluster(Cni::Ptp, ProxyMode::Iptables)];
     let run = Kubernetes::up(&Plan { name: "mcs".parse().unwrap(), clusters, nodes: 1 }).unwrap();
     println!("two clusters are ready after {:.1} s", run.took.as_secs_f64());
-    for node in run.clusters.iter().flat_map(|cluster| &cluster.nodes) {
-        for archive in &images.archives {
-            node.load_image(archive).unwrap();
-        }
-    }
+    images.load(&run).unwrap();
     let releases = ["cluster-a", "cluster-b"].map(|name| Release::new(&run, name).unwrap());
     for release in &releases {
         crds::install(release.kubectl()).unwrap();
@@ -116,7 +88,7 @@ fn the_27_cases_of_the_mcs_api_hold_on_two_real_clusters() {
             let images = &images;
             scope.spawn(move || {
                 release.install_with(images, id, &json!({ "mcs": { "enabled": true } })).unwrap();
-                release.enrol().unwrap();
+                release.ready().unwrap();
             });
         }
     });
