@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s test-k8s-matrix test-k8s-upgrade images lint clean
+.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s test-k8s-faults test-k8s-matrix test-k8s-upgrade images lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -56,7 +56,11 @@ k8s-tools:
 test-k8s:
 	cargo xtask test-k8s $(ARGS)
 
-# Every network with every mode of kube-proxy: ten minutes.
+# Every part of two joined clusters killed under load: five minutes.
+test-k8s-faults:
+	cargo xtask test-k8s --test kubernetes_faults $(ARGS)
+
+# Every network with every mode of kube-proxy: three minutes and more.
 test-k8s-matrix:
 	cargo xtask test-k8s --test kubernetes_matrix $(ARGS)
 

@@ -13,7 +13,7 @@ use crate::{bootstrap, images, lab};
 /// The tests that are in every run of `make test`, where clusters can be had.
 pub(crate) const EVERY_RUN: [&str; 1] = ["kubernetes_mesh"];
 /// Those of `make test-k8s`. What takes longer still has a command of its own.
-const ALL: [&str; 5] = ["kubernetes", "kubernetes_mesh", "kubernetes_mcs", "kubernetes_meshctl", "kubernetes_faults"];
+const ALL: [&str; 2] = ["kubernetes", "kubernetes_mesh"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {

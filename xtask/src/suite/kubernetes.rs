@@ -67,7 +67,7 @@ pub(super) fn run(repo: &Repo, all: &[Executable], left: Duration, only: Option<
         if EVERY_RUN.contains(&executable.target()) {
             total.add(run_one(repo, executable, only)?);
         } else {
-            total.skipped.push(format!("{}: longer than every run should be: make test-k8s", executable.label()));
+            total.skipped.push(format!("{}: not in every run, see docs/kubernetes-tests.md", executable.label()));
         }
     }
     Ok(total)
