@@ -7,7 +7,7 @@
 //!  store's mirror > Remote +     ^                           +-> status of ServiceExport
 //!                                +-- resolve: the oldest export is right
 //! ```
-//! What is to be is decided in pure parts; [`reconcile`] alone writes, by [`crate::kubernetes::McsObjects`]. Only the holder of
+//! What is to be is decided in pure parts; `reconcile` alone writes, by [`crate::kubernetes::McsObjects`]. Only the holder of
 //! the controller's role runs it. It must never touch an object that it has not made, but for the status of ServiceExports.
 //!
 //! Backends cross clusters as those of a global Service: the derived one, which has the same name everywhere, Cilium's

@@ -39,7 +39,7 @@ fn conflict(older: &Export<'_>, younger: &Export<'_>, apart: Apart, reasons: &st
     Ok(())
 }
 
-fn plain<'a>(side: Side<'a>, service: Value) -> Export<'a> {
+fn plain(side: Side<'_>, service: Value) -> Export<'_> {
     Export { side, service, spec: json!({}) }
 }
 

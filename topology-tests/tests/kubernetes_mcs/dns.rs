@@ -39,9 +39,9 @@ pub(crate) fn serve_the_cluster_set(kubectl: &Kubectl) -> Result<()> {
 pub(crate) fn addresses(side: &Side<'_>, name: &str) -> Result<BTreeSet<String>> {
     let said = side.sh(&format!("nslookup {name}."))?;
     // The first address is the server's.
-    let mut lines = said.lines().skip_while(|line| !line.starts_with("Name:"));
+    let lines = said.lines().skip_while(|line| !line.starts_with("Name:"));
     let mut found = BTreeSet::new();
-    while let Some(line) = lines.next() {
+    for line in lines {
         if let Some(address) = line.strip_prefix("Address:") {
             found.insert(address.trim().to_owned());
         }
@@ -117,13 +117,11 @@ pub(crate) fn cluster_local(world: &World<'_>, namespace: &str) -> Result<()> {
     Ok(())
 }
 
+/// Names and addresses.
+type Pods = Vec<(String, String)>;
+
 /// A headless Service of so many pods in the first cluster, exported, and the addresses and names of its endpoints.
-fn endpoints<'w>(
-    world: &'w World<'_>,
-    namespace: &'w str,
-    kind: &str,
-    count: u32,
-) -> Result<([Side<'w>; 2], Vec<(String, String)>)> {
+fn endpoints<'w>(world: &'w World<'_>, namespace: &'w str, kind: &str, count: u32) -> Result<([Side<'w>; 2], Pods)> {
     let [a, b] = world.sides(namespace);
     a.serve(&headless())?;
     a.run(kind, count)?;

@@ -2,11 +2,7 @@
 //! with real nodes, the chart's mesh on them, connected once; then the cases one after the other, each in a namespace of its
 //! own. Prints a table of them and writes `target/mcs.json`. Needs what `kubernetes_mesh` needs, and Go for the API's CRDs.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "in a test a panic is the failure, and what it prints is its report"
-)]
+#![expect(clippy::print_stdout, reason = "what a test prints is its report")]
 
 mod conflicts;
 mod connectivity;
