@@ -68,8 +68,7 @@ fn trouble(namespace: &str, pod: &PodState) -> (String, String) {
         return (
             format!("pod {name}{place} is not ready"),
             format!(
-                "kubectl logs -n {namespace} {name}: `there is no token file` wants the node enrolled, `none of ... exists` \
-                     agent.podCgroups"
+                "kubectl logs -n {namespace} {name}: `not enrolled yet` says what it waits for, `none of ... exists` wants agent.podCgroups"
             ),
         );
     };

@@ -387,12 +387,12 @@ const FAULTS: &[Row] = {
             "StorageClass",
         ),
         (
-            "agent without token",
+            "agent that is not enrolled",
             |f| mesh(f).agents.pods[1].is_ready = false,
             "agents",
             Fail,
             "pod n-2 on a2 is not ready",
-            "there is no token file",
+            "not enrolled yet",
         ),
         (
             "pods not made",
