@@ -12,6 +12,7 @@
 mod connectivity;
 mod dump;
 mod faults;
+#[path = "../kubernetes_mesh/images.rs"]
 mod images;
 mod meshctl;
 mod world;

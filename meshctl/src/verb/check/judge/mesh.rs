@@ -14,7 +14,7 @@ pub(super) fn judge(facts: &Facts, mesh: &Mesh, found: &mut Findings) {
     match &mesh.admin {
         Some(Ok(admin)) => admin_says(admin, found),
         Some(Err((why, remedy))) => {
-            found.fail("admin", format!("the admin API cannot be asked: {why}"), remedy.clone())
+            found.fail("admin", format!("the admin API cannot be asked: {why}"), remedy.clone());
         }
         None => {}
     }

@@ -161,7 +161,7 @@ const FAULTS: &[Row] = {
         ),
         (
             "clock of the API server",
-            |f| f.skew = Some(Skew { by: Duration::from_secs(120), is_ahead: false }),
+            |f| f.skew = Some(Skew { by: Duration::from_mins(2), is_ahead: false }),
             "clock",
             Fail,
             "the API server is 120 s behind",
@@ -573,7 +573,8 @@ fn what_two_clusters_must_not_share_is_named() {
         across(&[well(), facts]).into_iter().filter(|finding| finding.severity != Severity::Pass).collect::<Vec<_>>()
     };
     assert_eq!(other(|_| {}), []);
-    let cases: [(fn(&mut Facts), &str, &str); 4] = [
+    type Case = (fn(&mut Facts), &'static str, &'static str);
+    let cases: [Case; 4] = [
         (|f| mesh(f).id = Some(1), "id", "kind-a and kind-b have the id 1"),
         (|f| mesh(f).cluster = "a".to_owned(), "name", "have the name \"a\""),
         (|f| nodes(f)[0].pod_cidrs = vec!["10.1.0.0/16".parse().unwrap()], "pod-cidrs", "10.1.0.0/16 of kind-b"),
