@@ -113,6 +113,9 @@ fn not_running(facts: &mut Facts, reason: &str, message: &str) {
     pod.trouble = Some((reason.to_owned(), message.to_owned()));
 }
 
+/// A change, the check that names it, words of the text.
+type Case = (fn(&mut Facts), &'static str, &'static str);
+
 /// Name of the check, how severe, words of the text, words of the remedy.
 type Row = (&'static str, fn(&mut Facts), &'static str, Severity, &'static str, &'static str);
 
@@ -573,7 +576,6 @@ fn what_two_clusters_must_not_share_is_named() {
         across(&[well(), facts]).into_iter().filter(|finding| finding.severity != Severity::Pass).collect::<Vec<_>>()
     };
     assert_eq!(other(|_| {}), []);
-    type Case = (fn(&mut Facts), &'static str, &'static str);
     let cases: [Case; 4] = [
         (|f| mesh(f).id = Some(1), "id", "kind-a and kind-b have the id 1"),
         (|f| mesh(f).cluster = "a".to_owned(), "name", "have the name \"a\""),
