@@ -12,7 +12,8 @@ fn main() -> std::io::Result<()> {
     files.sort();
     let mut text = String::from("[\n");
     for file in &files {
-        let name = file.strip_prefix(&chart).unwrap_or(file);
+        let name = file.strip_prefix(&chart).unwrap_or(file).display().to_string();
+        let file = file.display().to_string();
         // A write to a String does not fail.
         writeln!(text, "    ({name:?}, include_bytes!({file:?}) as &[u8]),").ok();
     }

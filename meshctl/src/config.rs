@@ -146,7 +146,7 @@ fn addresses(entry: Entry, folder: &Path) -> Result<Vec<Address>, Vec<String>> {
         if !stray.is_empty() {
             return Err(vec![format!("{} means nothing without kube_context", stray.join(", "))]);
         }
-        return direct(admin_socket, endpoint, ca, cert, key, server_name, folder);
+        return direct(admin_socket, endpoint, ca, cert, key, server_name.as_deref(), folder);
     };
     if admin_socket.is_some() || endpoint.is_some() || tls_only.iter().any(|(_, set)| *set) || server_name.is_some() {
         return Err(vec!["kube_context stands alone, or with kubeconfig and mesh_namespace".to_owned()]);
@@ -162,7 +162,7 @@ fn direct(
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
-    server_name: Option<String>,
+    server_name: Option<&str>,
     folder: &Path,
 ) -> Result<Vec<Address>, Vec<String>> {
     let tls_only = [("ca", ca.is_some()), ("cert", cert.is_some()), ("key", key.is_some())];
@@ -190,7 +190,7 @@ fn direct(
                         ca: folder.join(&ca),
                         cert: folder.join(&cert),
                         key: folder.join(&key),
-                        server_name: server_name.clone(),
+                        server_name: server_name.map(str::to_owned),
                     };
                     Ok(endpoints.into_iter().map(one).collect())
                 }

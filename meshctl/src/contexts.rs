@@ -38,9 +38,10 @@ impl Contexts {
             let names: Vec<_> = self.of_file().iter().map(|context| context.name.as_str()).collect();
             known.push(format!("the configuration file has {}", names.join(", ")));
         }
-        known.push(match kube.names.is_empty() {
-            true => "no kubeconfig has any (KUBECONFIG, ~/.kube/config, --kubeconfig)".to_owned(),
-            false => format!("the kubeconfig has {}", kube.names.join(", ")),
+        known.push(if kube.names.is_empty() {
+            "no kubeconfig has any (KUBECONFIG, ~/.kube/config, --kubeconfig)".to_owned()
+        } else {
+            format!("the kubeconfig has {}", kube.names.join(", "))
         });
         Err(Failure::said(Exit::Usage, name, "no such context").hint(known.join("; ")))
     }

@@ -54,7 +54,7 @@ pub async fn facts(options: &Options, tasks: &TaskSet) -> Value {
         },
         "uplink_error": uplink.err(),
         "wireguard": wireguard(tasks).await,
-        "tun": Path::new("/dev/net/tun").exists(),
+        "tun": has_tun(),
         "ports_in_use": options.ports.iter().filter(|port| !is_free(**port)).collect::<Vec<_>>(),
         "forwarding": setting("/proc/sys/net/ipv4/ip_forward") != Some("0".to_owned()),
         "kube_proxy": kube_proxy(),
@@ -93,6 +93,12 @@ async fn wireguard(tasks: &TaskSet) -> Option<String> {
         Ok(None) => None,
         Err(error) => told(&error),
     }
+}
+
+/// A container has no `/dev` of the node, but the kernel's list of devices is the same for all.
+fn has_tun() -> bool {
+    let listed = std::fs::read_to_string("/proc/misc").unwrap_or_default();
+    listed.lines().any(|line| line.split_whitespace().nth(1) == Some("tun")) || Path::new("/dev/net/tun").exists()
 }
 
 fn is_free(port: u16) -> bool {

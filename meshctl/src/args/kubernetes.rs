@@ -116,8 +116,8 @@ pub(crate) struct Sysdump {
 #[derive(Debug, Args)]
 pub(crate) struct Values {
     /// File with values of the chart; may be repeated
-    #[arg(long, short = 'f', value_name = "FILE")]
-    pub(crate) values: Vec<PathBuf>,
+    #[arg(long = "values", short = 'f', value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
     /// One value of the chart, KEY=VALUE; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -147,7 +147,7 @@ pub(crate) struct Install {
     #[arg(long, value_name = "NAME", default_value = "isthmus")]
     pub(crate) release: String,
     /// Apply this file, which `helm template` rendered elsewhere, where there is no Helm
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["values", "set", "chart", "cluster_name", "cluster_id"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "set", "chart", "cluster_name", "cluster_id"])]
     pub(crate) manifests: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) values: Values,

@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(namespace: &str, name: &str, ready: bool, env: serde_json::Value) -> Pod {
+    fn pod(namespace: &str, name: &str, ready: bool, env: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": { "name": name, "namespace": namespace, "labels": { "app.kubernetes.io/instance": "mesh" } },
             "spec": { "containers": [{
@@ -184,7 +184,7 @@ mod tests {
             { "name": "ISTHMUS_CLUSTER_NAME", "value": "east" },
             { "name": "ISTHMUS_KUBERNETES_TRUST_CONFIGMAP", "value": "m/trust" },
         ]);
-        let found = Release::of(&[pod("m", "s-1", false, env.clone()), pod("m", "s-2", true, env)], "kind-a").unwrap();
+        let found = Release::of(&[pod("m", "s-1", false, &env), pod("m", "s-2", true, &env)], "kind-a").unwrap();
         assert_eq!((found.cluster.as_str(), found.namespace.as_str(), found.port), ("east", "m", 12382));
         assert_eq!((found.pods.join(","), found.trust.as_str()), ("s-2,s-1".to_owned(), "m/trust"));
         assert_eq!((found.instance.as_str(), found.server_name().as_str()), ("mesh", "east.mesh.isthmus.io"));
@@ -194,7 +194,7 @@ mod tests {
     fn none_several_and_nameless_ones_are_told_with_what_to_do() {
         let none = Release::of(&[], "kind-a").unwrap_err().to_string();
         assert!(none.contains("meshctl install --context kind-a"), "{none}");
-        let two = [pod("m", "s-1", true, json!([])), pod("n", "s-1", true, json!([]))];
+        let two = [pod("m", "s-1", true, &json!([])), pod("n", "s-1", true, &json!([]))];
         let text = Release::of(&two, "kind-a").unwrap_err().to_string();
         assert!(text.contains("m, n") && text.contains("--mesh-namespace"), "{text}");
         let text = Release::of(&two[..1], "kind-a").unwrap_err().to_string();
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_flag_counts_before_a_variable() {
-        let mut pod = pod("m", "s-1", true, json!([{ "name": "V", "value": "env" }]));
+        let mut pod = pod("m", "s-1", true, &json!([{ "name": "V", "value": "env" }]));
         assert_eq!(setting(&pod, "V", "--v").as_deref(), Some("env"));
         pod.spec.as_mut().unwrap().containers[0].args = Some(vec!["--vv=no".into(), "--v".into(), "flag".into()]);
         assert_eq!(setting(&pod, "V", "--v").as_deref(), Some("flag"));

@@ -59,7 +59,8 @@ pub(crate) async fn run(run: &Run, args: &Sysdump) -> Result<Exit, Failure> {
     run.output.data(&written, |written, _colour| {
         let mut text = format!("{}: {} files, {} bytes\n", written.file.display(), written.files, written.bytes);
         for what in &written.missing {
-            text.push_str(&format!("  not in it: {what}\n"));
+            let line = format!("  not in it: {what}\n");
+            text.push_str(&line);
         }
         text
     })?;

@@ -50,7 +50,7 @@ fn meshctl_installs_joins_tests_and_removes_a_mesh_and_names_each_injected_fault
     world.connect();
     println!("meshctl connect: {:.1} s", begun.elapsed().as_secs_f64());
     world.is_well();
-    connectivity::every_way_passes(&world);
+    connectivity::every_way_of_pods_passes(&world);
     connectivity::is_removed_after_an_interrupt(&world);
     dump::holds_what_is_needed_and_no_secret(&world);
     named += faults::of_an_installed_mesh(&world);

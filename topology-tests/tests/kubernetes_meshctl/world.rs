@@ -54,20 +54,8 @@ impl<'a> World<'a> {
         let values = self.values.to_str().unwrap();
         std::thread::scope(|scope| {
             for (i, cluster) in CLUSTERS.into_iter().enumerate() {
-                scope.spawn(move || {
-                    let id = (i + 1).to_string();
-                    let args =
-                        ["install", "--context", cluster, "--cluster-name", cluster, "--cluster-id", &id, "-f", values];
-                    let dry = self.meshctl.ok(&[&args[..], &["--dry-run"]].concat());
-                    assert!(dry.err.contains("nothing was changed"), "{}", dry.err);
-                    assert!(self.kubectl(cluster).run(&["get", "namespace", NAMESPACE]).is_err(), "a dry run made it");
-                    let said = self.meshctl.ok(&args);
-                    for told in
-                        ["cluster.serviceCIDRs: 10.10", "mesh-apiserver 1/1 ready, agents 2/2 ready", "meshctl connect"]
-                    {
-                        assert!(said.err.contains(told), "{told}: {}", said.err);
-                    }
-                });
+                let (meshctl, kubectl) = (&self.meshctl, self.kubectl(cluster));
+                scope.spawn(move || install_one(meshctl, kubectl, cluster, i + 1, values));
             }
         });
     }
@@ -121,5 +109,17 @@ impl<'a> World<'a> {
             ]);
             assert_eq!(left.unwrap().trim(), "", "{cluster}");
         }
+    }
+}
+
+fn install_one(meshctl: &Meshctl, kubectl: &Kubectl, cluster: &str, id: usize, values: &str) {
+    let id = id.to_string();
+    let args = ["install", "--context", cluster, "--cluster-name", cluster, "--cluster-id", &id, "-f", values];
+    let dry = meshctl.ok(&[&args[..], &["--dry-run"]].concat());
+    assert!(dry.err.contains("nothing was changed"), "{}", dry.err);
+    assert!(kubectl.run(&["get", "namespace", NAMESPACE]).is_err(), "a dry run made it");
+    let said = meshctl.ok(&args);
+    for told in ["cluster.serviceCIDRs: 10.10", "mesh-apiserver 1/1 ready, agents 2/2 ready", "meshctl connect"] {
+        assert!(said.err.contains(told), "{told}: {}", said.err);
     }
 }

@@ -36,18 +36,13 @@ pub(crate) struct Facts {
 }
 
 /// The answer to a question that may be refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Asked<T> {
     Known(T),
     /// It is not there.
+    #[default]
     Absent,
     Refused(String),
-}
-
-impl<T> Default for Asked<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<T> Asked<T> {

@@ -74,9 +74,11 @@ pub(crate) fn render(findings: &[Finding], colour: bool) -> String {
             Severity::Fail => ("FAIL", Tone::Bad),
         };
         let padding = " ".repeat(width - finding.check.chars().count());
-        out.push_str(&format!("  {}  {}{padding}  {}\n", paint(word, tone, colour), finding.check, finding.text));
+        let line = format!("  {}  {}{padding}  {}\n", paint(word, tone, colour), finding.check, finding.text);
+        out.push_str(&line);
         if !finding.remedy.is_empty() {
-            out.push_str(&format!("{}do: {}\n", " ".repeat(width + 10), finding.remedy));
+            let line = format!("{}do: {}\n", " ".repeat(width + 10), finding.remedy);
+            out.push_str(&line);
         }
     }
     out

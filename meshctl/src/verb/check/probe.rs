@@ -174,7 +174,8 @@ impl Place {
 /// How long ago the pod had ended when it was seen: what it said of its clock is as old as that, at most.
 fn ended_before(pod: &Pod, seen: Timestamp) -> Duration {
     let states = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let started = states.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.started_at.clone()).next();
+    let mut states = states;
+    let started = states.find_map(|status| status.state.as_ref()?.terminated.as_ref()?.started_at.clone());
     // By the node's own clock: where that is wrong, only the time that pods take is left as slack.
     let since = started.map(|started| seen.duration_since(started.0).unsigned_abs()).unwrap_or_default();
     since.min(Duration::from_secs(15))

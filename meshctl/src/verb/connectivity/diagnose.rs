@@ -1,6 +1,6 @@
 //! Why a cell failed, and the next command: from what the other cells did and what both meshes say of themselves. Pure.
 
-use super::cell::{Cell, To};
+use super::cell::{Cell, From as Client, To};
 use crate::args::kubernetes::Protocol;
 
 /// What a mesh says, as far as it explains a cell. `None` for a part that could not be asked.
@@ -97,6 +97,18 @@ pub(super) fn diagnose(cell: &Cell, why: &str, failed: &[&Cell], sides: &[Side],
                     "meshctl upgrade --context {} --set 'cluster.serviceCIDRs={{PREFIX}}', and connect anew",
                     to.context
                 ),
+            );
+        }
+        let is_by_pods = |other: &&&Cell| {
+            other.from == cell.from && other.to == cell.to && other.client == Client::Pod && other.target == To::Service
+        };
+        if cell.client == Client::Host && !failed.iter().any(|other| is_by_pods(&other)) {
+            return said(
+                format!(
+                    "pods of {} reach Services of {}, and processes in its nodes' own network do not",
+                    from.context, to.context
+                ),
+                "run the client in a pod of its own network (no hostNetwork)".to_owned(),
             );
         }
         return said(
@@ -229,6 +241,8 @@ mod tests {
         for (found, fault, next) in rows {
             assert!(found.fault.contains(fault) && found.next.contains(next), "{found:?} lacks {fault:?} or {next:?}");
         }
+        let host = Cell { client: Client::Host, ..cell(1, To::Service, Protocol::Tcp) };
+        assert!(of(&none, &host, timeout, &[]).next.contains("no hostNetwork"));
         assert!(of(&none, &tcp, timeout, &both[..1]).fault.contains("udp passes, and tcp does not"));
         assert!(of(&none, &tcp, timeout, &both).next.contains("bpf dump counters"));
     }

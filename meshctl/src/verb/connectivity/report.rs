@@ -105,7 +105,8 @@ impl Report {
         }
         let mut text = table.render(colour);
         for (fault, count) in self.faults() {
-            text.push_str(&format!("\n{} ({count} ways)\n  do: {}\n", fault.fault, fault.next));
+            let told = format!("\n{} ({count} ways)\n  do: {}\n", fault.fault, fault.next);
+            text.push_str(&told);
         }
         text
     }

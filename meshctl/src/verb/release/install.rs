@@ -36,7 +36,7 @@ pub(crate) async fn install(run: &Run, args: &Install) -> Result<Exit, Failure> 
     namespace_for_agents(&cluster, namespace, args.values.dry_run).await.map_err(|error| failed(&error))?;
     let file = values_file(&found)?;
     let mut values = vec![file.path().to_owned()];
-    values.extend(args.values.values.iter().cloned());
+    values.extend(args.values.files.iter().cloned());
     let options = Options {
         access: &access,
         release: &args.release,
@@ -58,7 +58,7 @@ pub(crate) async fn upgrade(run: &Run, args: &Upgrade) -> Result<Exit, Failure> 
         access: &access,
         release: &release.instance,
         namespace: &release.namespace,
-        values: &args.values.values,
+        values: &args.values.files,
         set: &args.values.set,
         is_dry: args.values.dry_run,
     };

@@ -112,7 +112,7 @@ fn is_name(name: &str) -> bool {
         || name.ends_with("_file")
         || name.ends_with("-file")
         || name.ends_with("_secret_name");
-    !is_harmless && (NAMES.iter().any(|word| name.contains(word)) || name.ends_with(".key"))
+    !is_harmless && (NAMES.iter().any(|word| name.contains(word)) || name.rsplit('.').next() == Some("key"))
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ pub(crate) fn state(pod: &Pod) -> PodState {
     });
     let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
     let scheduled = scheduled.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()));
-    let first = pod.spec.iter().flat_map(|spec| spec.containers.first()).next();
+    let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     PodState {
         name: pod.metadata.name.clone().unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),

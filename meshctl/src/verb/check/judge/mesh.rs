@@ -14,7 +14,7 @@ pub(super) fn judge(facts: &Facts, mesh: &Mesh, found: &mut Findings) {
     match &mesh.admin {
         Some(Ok(admin)) => admin_says(admin, found),
         Some(Err((why, remedy))) => {
-            found.fail("admin", format!("the admin API cannot be asked: {why}"), remedy.clone())
+            found.fail("admin", format!("the admin API cannot be asked: {why}"), remedy.clone());
         }
         None => {}
     }
@@ -68,8 +68,7 @@ fn trouble(namespace: &str, pod: &PodState) -> (String, String) {
         return (
             format!("pod {name}{place} is not ready"),
             format!(
-                "kubectl logs -n {namespace} {name}: `there is no token file` wants the node enrolled, `none of ... exists` \
-                     agent.podCgroups"
+                "kubectl logs -n {namespace} {name}: `not enrolled yet` says what it waits for, `none of ... exists` wants agent.podCgroups"
             ),
         );
     };

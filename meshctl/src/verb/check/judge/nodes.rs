@@ -36,7 +36,9 @@ pub(super) fn judge(facts: &Facts, found: &mut Findings) {
     }
     prefixes(facts, nodes, found);
     let count = nodes.len();
-    found.well_unless_said("nodes", format!("{count} are ready, with Linux {}.{} or newer", KERNEL.0, KERNEL.1));
+    if nodes.iter().all(|node| node.is_ready) {
+        found.well_unless_said("nodes", format!("{count} are ready, with Linux {}.{} or newer", KERNEL.0, KERNEL.1));
+    }
     found.well_unless_said("cni", "every node has a network for pods");
     if nodes.iter().any(|node| matches!(node.probe, Some(Ok(_)))) {
         alike(nodes, found);

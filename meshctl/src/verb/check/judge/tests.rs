@@ -113,6 +113,9 @@ fn not_running(facts: &mut Facts, reason: &str, message: &str) {
     pod.trouble = Some((reason.to_owned(), message.to_owned()));
 }
 
+/// A change, the check that names it, words of the text.
+type Case = (fn(&mut Facts), &'static str, &'static str);
+
 /// Name of the check, how severe, words of the text, words of the remedy.
 type Row = (&'static str, fn(&mut Facts), &'static str, Severity, &'static str, &'static str);
 
@@ -161,7 +164,7 @@ const FAULTS: &[Row] = {
         ),
         (
             "clock of the API server",
-            |f| f.skew = Some(Skew { by: Duration::from_secs(120), is_ahead: false }),
+            |f| f.skew = Some(Skew { by: Duration::from_mins(2), is_ahead: false }),
             "clock",
             Fail,
             "the API server is 120 s behind",
@@ -387,12 +390,12 @@ const FAULTS: &[Row] = {
             "StorageClass",
         ),
         (
-            "agent without token",
+            "agent that is not enrolled",
             |f| mesh(f).agents.pods[1].is_ready = false,
             "agents",
             Fail,
             "pod n-2 on a2 is not ready",
-            "there is no token file",
+            "not enrolled yet",
         ),
         (
             "pods not made",
@@ -573,7 +576,7 @@ fn what_two_clusters_must_not_share_is_named() {
         across(&[well(), facts]).into_iter().filter(|finding| finding.severity != Severity::Pass).collect::<Vec<_>>()
     };
     assert_eq!(other(|_| {}), []);
-    let cases: [(fn(&mut Facts), &str, &str); 4] = [
+    let cases: [Case; 4] = [
         (|f| mesh(f).id = Some(1), "id", "kind-a and kind-b have the id 1"),
         (|f| mesh(f).cluster = "a".to_owned(), "name", "have the name \"a\""),
         (|f| nodes(f)[0].pod_cidrs = vec!["10.1.0.0/16".parse().unwrap()], "pod-cidrs", "10.1.0.0/16 of kind-b"),
