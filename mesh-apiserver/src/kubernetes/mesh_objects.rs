@@ -63,7 +63,7 @@ impl MeshObjects {
 
 impl Keeper {
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
-        let both = async { tokio::join!(self.peerings.run(), self.configs.run()) };
+        let both = Box::pin(async { tokio::join!(self.peerings.run(), self.configs.run()) });
         shutdown.unless_requested(both).await;
         Ok(())
     }

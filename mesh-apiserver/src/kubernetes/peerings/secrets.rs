@@ -35,7 +35,9 @@ impl Secrets {
         let value = data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok());
         let value = value.map(Zeroizing::new).filter(|value| !value.trim().is_empty());
         let value = value.ok_or_else(|| Trouble::no_key(namespace, of, &keys));
-        data.values_mut().for_each(|value| value.0.zeroize());
+        for value in data.values_mut() {
+            value.0.zeroize();
+        }
         value
     }
 
