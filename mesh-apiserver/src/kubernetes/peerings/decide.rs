@@ -257,15 +257,16 @@ mod tests {
     fn a_failure_is_tried_again_later_and_later_and_another_generation_at_once() {
         let (mut memory, t0) = (Memory::default(), Instant::now());
         let trouble = Trouble::malformed("x");
-        let mut at = t0;
+        let (mut at, mut before) = (t0, t0);
         for wait in [2, 4, 8, 16, 30, 30] {
             assert!(memory.is_due(1, at));
             memory.failed(1, &trouble, at);
             memory.failed(1, &trouble, at + Duration::from_secs(1));
-            assert!(!memory.is_due(1, at + Duration::from_secs(wait) - Duration::from_millis(1)), "{wait}");
+            assert!(!memory.is_due(1, at + Duration::from_millis(wait * 1_000 - 1)), "{wait}");
+            before = at + Duration::from_secs(wait - 1);
             at += Duration::from_secs(wait);
         }
-        assert!(!memory.is_due(1, at - Duration::from_secs(1)) && memory.is_due(2, at - Duration::from_secs(1)));
+        assert!(!memory.is_due(1, before) && memory.is_due(2, before));
         memory.succeeded(1);
         assert!(memory.is_due(1, at) && memory.trouble.is_none() && memory.settled == Some(1));
     }
