@@ -2,8 +2,8 @@
 //! the CustomResourceDefinitions that are made of both.
 //!
 //! What the API server can refuse it refuses, by schema or CEL, with a message that says what to do. What takes a look at the
-//! mesh or at a Secret is said in a condition. Must hold no logic: what objects lead to is [`super::peerings`]' and
-//! [`super::mesh_config`]'s.
+//! mesh or at a Secret is said in a condition. Must hold no logic: what objects lead to is `super::peerings`' and
+//! `super::mesh_config`'s.
 
 mod condition;
 mod mesh_config;

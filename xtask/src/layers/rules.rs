@@ -89,6 +89,12 @@ const KUBERNETES_PATHS: &[&str] = &[
     "mesh-apiserver/src/kubernetes/",
     "mesh-apiserver/src/source/kubernetes.rs",
     "mesh-apiserver/src/source/kubernetes/",
+    "meshctl/src/kubernetes/",
+    // What these verbs do is done to objects of Kubernetes.
+    "meshctl/src/verb/check/",
+    "meshctl/src/verb/connectivity/",
+    "meshctl/src/verb/release/",
+    "meshctl/src/verb/sysdump/",
 ];
 
 pub(super) const CRATES: &[CrateRule] = &[
@@ -97,9 +103,9 @@ pub(super) const CRATES: &[CrateRule] = &[
         packages: &["mesh-store"],
         paths: &["mesh-store/src/raft.rs", "mesh-store/src/raft/"],
     },
-    CrateRule { name: "kube", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
+    CrateRule { name: "kube", packages: &["mesh-apiserver", "meshctl"], paths: KUBERNETES_PATHS },
     CrateRule { name: "schemars", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
-    CrateRule { name: "k8s_openapi", packages: &["mesh-apiserver"], paths: KUBERNETES_PATHS },
+    CrateRule { name: "k8s_openapi", packages: &["mesh-apiserver", "meshctl"], paths: KUBERNETES_PATHS },
     CrateRule {
         name: "aya",
         packages: &["agent-ebpf", "agent-ebpf-common", "node-agent"],
