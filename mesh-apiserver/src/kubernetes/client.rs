@@ -128,6 +128,20 @@ impl Client {
         answer
     }
 
+    /// The same for a request that changes nothing: where it fails on a connection, which may have broken since the last
+    /// request, a second one is made on a new one.
+    pub(super) async fn ask_only<T, F>(
+        &self,
+        verb: &'static str,
+        what: &str,
+        request: impl Fn(kube::Client) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        on_a_new_connection(async || self.ask(verb, what, &request).await).await
+    }
+
     async fn connected(&self) -> Result<kube::Client, Failure> {
         let known = self.current.lock().clone();
         if let Some(client) = known {
@@ -136,6 +150,13 @@ impl Client {
         let client = Box::pin(self.access.client()).await?;
         *self.current.lock() = Some(client.clone());
         Ok(client)
+    }
+}
+
+async fn on_a_new_connection<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    match ask().await {
+        Err(Error::Unreachable { .. }) => ask().await,
+        answer => answer,
     }
 }
 
@@ -174,5 +195,20 @@ mod tests {
             assert_eq!(refused(code, "").is_passing(), passes, "{code}");
         }
         assert!(refused(409, "").is_conflict() && !refused(404, "").is_conflict());
+    }
+
+    #[tokio::test]
+    async fn what_a_broken_connection_lost_is_asked_once_more_and_a_refusal_is_not() {
+        let broken = || Error::of(kube::Error::Service("reset by peer".into()), "create", "x".into(), "api".into());
+        for (answers, asked, succeeds) in [
+            (vec![Err(broken()), Ok(())], 2, true),
+            (vec![Err(broken()), Err(broken()), Ok(())], 2, false),
+            (vec![Err(refused(403, "no")), Ok(())], 1, false),
+        ] {
+            let all = answers.len();
+            let answers = Mutex::new(answers);
+            let answer = on_a_new_connection(async || answers.lock().remove(0)).await;
+            assert_eq!((all - answers.lock().len(), answer.is_ok()), (asked, succeeds));
+        }
     }
 }

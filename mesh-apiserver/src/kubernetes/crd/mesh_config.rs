@@ -17,6 +17,7 @@ pub const SINGLETON: &str = "default";
     group = "mesh.isthmus.io",
     version = "v1alpha1",
     kind = "MeshConfig",
+    doc = "Settings of this cluster's part of the mesh. What is absent is as mesh-apiserver was started with it. There is one, named `default`.",
     plural = "meshconfigs",
     singular = "meshconfig",
     category = "isthmus",

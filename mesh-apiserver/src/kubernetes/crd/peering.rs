@@ -15,6 +15,7 @@ use super::condition::Condition;
     group = "mesh.isthmus.io",
     version = "v1alpha1",
     kind = "ClusterPeering",
+    doc = "A cluster that this one is one mesh with. The object has the name of that cluster.",
     plural = "clusterpeerings",
     singular = "clusterpeering",
     shortname = "peering",
