@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::go::Go;
+use crate::machine::tools_of_this_machine;
 use crate::module::required;
 use crate::programs::{build, lock};
 
@@ -33,13 +34,17 @@ pub struct KubeApiserver {
 }
 
 impl KubeApiserver {
-    /// What the environment names, else what [`Self::build`] has left; `None` where there is neither.
+    /// What the environment names, else what [`Self::build`] has left, else the one of this machine's real clusters (`cargo
+    /// xtask k8s-tools`); `None` where there is none of them.
     pub fn find(workspace: &Path) -> Result<Option<Self>> {
+        let built = || -> Result<Option<PathBuf>> {
+            let version = required(&kubernetes_module(), KUBERNETES)?;
+            let kept = tools_of_this_machine().map(|tools| tools.join(format!("kubernetes-{version}")));
+            let folders = [Some(folder(workspace)), kept];
+            Ok(folders.into_iter().flatten().map(|folder| folder.join(NAME)).find(|program| program.exists()))
+        };
         let named = std::env::var_os(VARIABLE).map(PathBuf::from);
-        let program = named.clone().unwrap_or_else(|| folder(workspace).join(NAME));
-        if named.is_none() && !program.exists() {
-            return Ok(None);
-        }
+        let Some(program) = named.map_or_else(built, |named| Ok(Some(named)))? else { return Ok(None) };
         let output = Command::new(&program).arg("--version").output();
         let output = output.with_context(|| format!("run {}, which {VARIABLE} may name", program.display()))?;
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -6,6 +6,7 @@
 mod cluster;
 mod go;
 mod kube_apiserver;
+mod machine;
 mod module;
 mod ports;
 mod programs;
@@ -13,6 +14,7 @@ mod programs;
 pub use cluster::{Cluster, ClusterTls, Options};
 pub use go::Go;
 pub use kube_apiserver::{KubeApiserver, kubernetes_module, linker_flags};
+pub use machine::{VARIABLE as TOOLS_VARIABLE, tools_of_this_machine};
 pub use module::required;
 pub use ports::free_ports;
 pub use programs::{EtcdPeer, lock};

@@ -6,8 +6,6 @@ use anyhow::{Context, Result};
 
 use crate::catalogue::Program;
 
-/// Names another folder.
-const VARIABLE: &str = "ISTHMUS_TOOLS";
 /// What decides how a program of the project's own comes out.
 const FILES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
 
@@ -23,11 +21,9 @@ impl Cache {
     /// # Errors
     /// Where none of the three is known.
     pub fn of_this_machine() -> Result<Self> {
-        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let root = var(VARIABLE).or_else(|| {
-            Some(var("XDG_CACHE_HOME").or_else(|| Some(var("HOME")?.join(".cache")))?.join("isthmus/tools"))
-        });
-        Ok(Self { root: root.with_context(|| format!("HOME is not set: name a folder in {VARIABLE}"))? })
+        let root = etcd_peer::tools_of_this_machine();
+        let root = root.with_context(|| format!("HOME is not set: name a folder in {}", etcd_peer::TOOLS_VARIABLE))?;
+        Ok(Self { root })
     }
 
     pub fn root(&self) -> &Path {
