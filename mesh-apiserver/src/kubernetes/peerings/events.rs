@@ -26,7 +26,8 @@ impl Events {
     /// An Event that cannot be made is no trouble of the object's.
     pub(super) async fn tell(&self, wish: &Wish, reason: &str, note: &str, is_warning: bool) {
         let event = Event {
-            metadata: ObjectMeta { generate_name: Some(format!("{}.", wish.name)), ..ObjectMeta::default() },
+            // A prefix that ends with a dot, as in the names that clients of Kubernetes make up, is refused.
+            metadata: ObjectMeta { generate_name: Some(format!("{}-", wish.name)), ..ObjectMeta::default() },
             action: Some("Keep".to_owned()),
             event_time: Some(MicroTime(Timestamp::now())),
             note: Some(note.to_owned()),
