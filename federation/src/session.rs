@@ -13,6 +13,7 @@ use mesh_store::Store;
 use mesh_store::mvcc::KeyRange;
 use mesh_types::ClusterName;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::contract::validate::{Rejection, Rules};
 use crate::contract::{Resource, keys};
@@ -28,11 +29,13 @@ pub mod board;
 mod connection;
 mod error;
 mod link;
+mod pace;
 pub mod walk;
 mod watches;
 
 pub use board::{Board, ResourceBoard, Snapshot};
 pub use error::Error;
+use pace::Pace;
 
 /// A peer that comes back is found within a second; many peers do not knock at the same moment.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -70,6 +73,8 @@ pub(crate) struct Session {
     writing: Arc<Semaphore>,
     board: Board,
     mirror: Mirror,
+    /// Over all connections: a peer that breaks them gets no more than one that does not.
+    pace: Pace,
     /// The present connection has answered.
     is_connected: bool,
     /// The peer's newest configuration was refused. It is read anew: history would tell of the refused one again, although
@@ -105,6 +110,7 @@ impl Session {
             writing,
             board,
             mirror,
+            pace: Pace::new(Instant::now()),
             is_connected: false,
             is_config_refused: false,
         })

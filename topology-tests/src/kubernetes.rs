@@ -45,6 +45,7 @@ pub mod node;
 pub mod processes;
 pub mod release;
 pub mod requirements;
+pub mod workload;
 
 /// Clusters that run. Dropped, by success, failure or panic, nothing remains.
 pub struct Kubernetes {

@@ -14,9 +14,10 @@ use k8s_tools::Tools;
 use topology_tests::binaries::Binaries;
 use topology_tests::deadline::wait_for;
 use topology_tests::kubernetes::cni::Cni;
-use topology_tests::kubernetes::images::{self, WORKLOAD};
+use topology_tests::kubernetes::images;
 use topology_tests::kubernetes::kube_proxy::ProxyMode;
 use topology_tests::kubernetes::kubectl::Kubectl;
+use topology_tests::kubernetes::workload::{Workload, manifests, service};
 use topology_tests::kubernetes::{Kubernetes, requirements};
 use topology_tests::provider::{
     ClusterOptions, Clusters, Kind, NamespaceLab, Part, Plan, PodState, Provider, RealNodes,
@@ -30,43 +31,8 @@ const SPREAD: &str = "default";
 
 /// A server on every node, a Service over them, and one pod to ask from.
 fn web(cluster: &str) -> String {
-    format!(
-        r"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{ name: web, namespace: default }}
-spec:
-  replicas: 2
-  selector: {{ matchLabels: {{ app: web }} }}
-  template:
-    metadata: {{ labels: {{ app: web }} }}
-    spec:
-      terminationGracePeriodSeconds: 2
-      topologySpreadConstraints:
-      - maxSkew: 1
-        topologyKey: kubernetes.io/hostname
-        whenUnsatisfiable: DoNotSchedule
-        labelSelector: {{ matchLabels: {{ app: web }} }}
-      containers:
-      - name: web
-        image: {WORKLOAD}
-        imagePullPolicy: IfNotPresent
-        env:
-        - {{ name: CLUSTER, value: {cluster} }}
-        - {{ name: NODE, valueFrom: {{ fieldRef: {{ fieldPath: spec.nodeName }} }} }}
-        - {{ name: POD, valueFrom: {{ fieldRef: {{ fieldPath: metadata.name }} }} }}
-        - {{ name: PORTS, value: 8080/TCP }}
-        ports: [{{ name: http, containerPort: 8080 }}]
-        readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
----
-apiVersion: v1
-kind: Service
-metadata: {{ name: web, namespace: default }}
-spec:
-  selector: {{ app: web }}
-  ports: [{{ name: http, port: 80, targetPort: http }}]
-"
-    )
+    let pods = Workload { kind: "Deployment", name: "web", cluster, ports: "8080/TCP", replicas: 2 };
+    manifests([&pods.spread(), &service("web", &[("http", "TCP", 80, 8080)])])
 }
 
 /// Waits until so many pods of a cluster are ready.

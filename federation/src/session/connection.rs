@@ -22,13 +22,13 @@ use tokio::time::Instant;
 use super::Session;
 use super::error::Error;
 use super::link::{Link, Listing};
+use super::pace::Pace;
 use super::watches::{Change, Message, Update, Watches};
-use crate::contract::cluster_config::Capabilities;
 use crate::contract::{ClusterConfig, ExportClock, Layout, Resource, keys, stamp};
 use crate::imports;
 use crate::mirror::{Batch, Watched};
-use crate::state::Phase;
 
+mod progress;
 mod trust;
 
 /// The clock of a Txn arrives in another message than its facts: how long facts wait for it, so that they are dated right.
@@ -66,23 +66,14 @@ pub(super) struct Connection<'a> {
     facts_revision: i64,
     /// Newest revision of the source's clock; `None` for a source without one.
     clock_revision: Option<i64>,
+    /// Since when the batch's newest fact waits for its clock.
+    undated_since: Option<Instant>,
     /// The batch is written then, with or without its clock.
     flush_at: Option<Instant>,
     written_at: Instant,
     since: Instant,
     /// What the board was told last.
-    shown: Option<Progress>,
-}
-
-/// How far the connection has come. But for what is wanted, it is made of what only ever grows, so that equal figures are
-/// equal progress.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Progress {
-    is_connected: bool,
-    has_config: bool,
-    wanted: usize,
-    asked: usize,
-    standing: usize,
+    shown: Option<progress::Progress>,
 }
 
 impl<'a> Connection<'a> {
@@ -105,6 +96,7 @@ impl<'a> Connection<'a> {
             batch: Batch::default(),
             facts_revision: 0,
             clock_revision: None,
+            undated_since: None,
             flush_at: None,
             written_at: now,
             since: now,
@@ -158,7 +150,7 @@ impl<'a> Connection<'a> {
             }
             self.drain().await?;
             self.start_ready().await?;
-            self.flush_when_dated().await?;
+            self.flush_when_due().await?;
         }
     }
 
@@ -371,7 +363,8 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Takes what is here already, so that one Txn carries it all.
+    /// Takes what is here already, so that one Txn carries it all. A full batch is written before more is taken: a peer
+    /// that fills it faster than it may be written is slowed by its own stream.
     async fn drain(&mut self) -> Result<(), Error> {
         while self.batch.events() < MAX_EVENTS {
             let watches = self.watches.as_mut().expect("opened by the first `start`");
@@ -380,6 +373,7 @@ impl<'a> Connection<'a> {
                 None => return Ok(()),
             }
         }
+        tokio::time::sleep_until(self.session.pace.earliest(self.batch.events(), Instant::now())).await;
         self.flush().await
     }
 
@@ -522,20 +516,28 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Writes the batch at once when the clock of its newest fact is known, else in a moment.
-    async fn flush_when_dated(&mut self) -> Result<(), Error> {
+    /// Writes the batch at once when the clock of its newest fact is known and the peer keeps to its pace, else in a moment.
+    async fn flush_when_due(&mut self) -> Result<(), Error> {
         if !self.batch.has_writes() {
             return Ok(());
         }
-        if self.clock_revision.is_none_or(|clock| clock >= self.facts_revision) {
+        let now = Instant::now();
+        let dated_at = if self.clock_revision.is_none_or(|clock| clock >= self.facts_revision) {
+            self.undated_since = None;
+            now
+        } else {
+            *self.undated_since.get_or_insert(now) + CLOCK_WAIT
+        };
+        let due = dated_at.max(self.session.pace.earliest(self.batch.events(), now));
+        if due <= now {
             return self.flush().await;
         }
-        self.flush_at.get_or_insert_with(|| Instant::now() + CLOCK_WAIT);
+        self.flush_at = Some(due);
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        self.flush_at = None;
+        (self.undated_since, self.flush_at) = (None, None);
         let session = &mut *self.session;
         if self.batch.is_empty() {
             return Ok(());
@@ -543,6 +545,7 @@ impl<'a> Connection<'a> {
         let batch = std::mem::take(&mut self.batch);
         let events = batch.events();
         session.mirror.write(batch).await?;
+        session.pace.wrote(events, Instant::now());
         session.metrics.mirrored(&session.peer.declaration.name, events);
         let revision = session.mirror.record().newest_revision();
         session.board.update(|known| known.mirrored_revision = revision);
@@ -556,38 +559,6 @@ impl<'a> Connection<'a> {
         let limit = settings.scaled(self.session.peer.heartbeat_interval()).stale_after;
         let heard = Instant::now().checked_sub(self.session.board.silence()).unwrap_or(self.since);
         heard.max(self.since) + limit
-    }
-
-    /// Called with every message: tells the board only what is new.
-    fn show_phase(&mut self) {
-        let nothing = Capabilities::default();
-        let capabilities = self.config.as_ref().map_or(&nothing, |config| &config.capabilities);
-        let progress = Progress {
-            is_connected: self.session.is_connected,
-            has_config: self.config.is_some(),
-            wanted: Watched::ALL.into_iter().filter(|w| w.is_wanted(capabilities)).count(),
-            asked: self.asked.len(),
-            standing: self.standing.len(),
-        };
-        if self.shown.replace(progress) == Some(progress) {
-            return;
-        }
-        let missing = |set: &BTreeSet<Watched>| {
-            let missing = Watched::ALL.into_iter().filter(|w| w.is_wanted(capabilities) && !set.contains(w));
-            missing.map(Watched::name).collect::<Vec<_>>().join(", ")
-        };
-        let (phase, reason) = if !self.session.is_connected {
-            (Phase::Connecting, "awaiting its first answer".to_owned())
-        } else if self.config.is_none() {
-            (Phase::Configuring, "awaiting its cluster-config".to_owned())
-        } else if !missing(&self.asked).is_empty() {
-            (Phase::Syncing, format!("awaiting its canaries: {}", missing(&self.asked)))
-        } else if !missing(&self.standing).is_empty() {
-            (Phase::Syncing, format!("awaiting the watches of {}", missing(&self.standing)))
-        } else {
-            (Phase::Following, "all watches stand".to_owned())
-        };
-        self.session.board.phase(phase, reason);
     }
 }
 

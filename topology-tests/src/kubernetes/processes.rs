@@ -54,21 +54,28 @@ impl Kubernetes {
     /// SIGKILL to the one process of a name, and waits until it is gone. Its kubelet starts it again.
     pub fn kill_process(&self, node: &Node, name: &str) -> Result<()> {
         let process = self.process(node, name)?;
+        self.end(node, &process)
+    }
+
+    /// The same where several pods of the node may run it: the one of this pod, which the runtime names in `HOSTNAME`.
+    pub fn kill_process_of(&self, node: &Node, pod: &str, name: &str) -> Result<()> {
+        let is_it = |process: &Process| process.name == name && has_variable(process.pid, &format!("HOSTNAME={pod}"));
+        let process = self.processes(node).into_iter().find(is_it);
+        self.end(node, &process.with_context(|| format!("pod {pod} on {} runs no {name}", node.name()))?)
+    }
+
+    fn end(&self, node: &Node, process: &Process) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(process.pid).context("process ids fit in an i32")?);
-        kill(pid, Signal::SIGKILL).with_context(|| format!("kill {name} of {}", node.name()))?;
-        wait_for(&format!("{name} of {} to be gone", node.name()), GONE, || {
-            Ok((!self.processes(node).contains(&process)).then_some(()))
+        kill(pid, Signal::SIGKILL).with_context(|| format!("kill {} of {}", process.name, node.name()))?;
+        wait_for(&format!("{} of {} to be gone", process.name, node.name()), GONE, || {
+            Ok((!self.processes(node).contains(process)).then_some(()))
         })
     }
 
     /// Where a pod's process is: its network namespace and its cgroup. The pod's container says its pod's name in `POD`.
     pub fn pod_place(&self, node: &Node, pod: &str) -> Result<Place> {
         let said = format!("POD={pod}");
-        let is_it = |process: &Process| {
-            let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == said.as_bytes())
-        };
-        let process = self.processes(node).into_iter().find(is_it);
+        let process = self.processes(node).into_iter().find(|process| has_variable(process.pid, &said));
         let pid = process.with_context(|| format!("no process of pod {pod} on {}", node.name()))?.pid;
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).context("read a process's cgroup")?;
         let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).context("no unified cgroup")?;
@@ -87,6 +94,12 @@ pub fn check_from(place: &Place, questions: &[Question]) -> Result<Vec<Checked>>
     let output = nursery::spawn(command)?.wait_with_output().context("wait for lab-load")?;
     let text = String::from_utf8(output.stdout).context("lab-load prints UTF-8")?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("read {line:?}"))).collect()
+}
+
+fn has_variable(pid: u32, wanted: &str) -> bool {
+    // One that is gone has none.
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
 }
 
 fn process(pid: u32) -> Option<Process> {

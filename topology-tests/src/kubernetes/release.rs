@@ -71,6 +71,16 @@ impl<'a> Release<'a> {
         self.put(&chart(), &values)
     }
 
+    /// The values of a release with so many replicas, whose state goes with their pods. Of several, others are told the nodes'
+    /// addresses: a NodePort leads from each to one that lives.
+    fn replicated(&self, replicas: u32) -> Value {
+        let nodes = &self.cluster.plan.nodes;
+        let addresses: Vec<Ipv4Addr> = nodes.iter().filter(|_| replicas > 1).map(|node| node.ip).collect();
+        let persistence = json!({ "enabled": false });
+        let advertise = json!({ "addresses": addresses });
+        json!({ "apiserver": { "persistence": persistence, "replicas": replicas, "advertise": advertise } })
+    }
+
     /// Of this chart. Where the state is kept, a volume for it is made on each node.
     pub fn install_from(&self, chart: &Path, images: &Images, id: u32, keeps_state: bool) -> Result<()> {
         if keeps_state {
@@ -242,11 +252,14 @@ impl<'a> Release<'a> {
     }
 }
 
-/// The chart in two clusters, their nodes enrolled, and the clusters joined.
-pub fn install_and_connect(clusters: [&Release<'_>; 2], images: &Images) -> Result<()> {
+/// The chart in two clusters, with so many replicas of mesh-apiserver each, their nodes enrolled, and the clusters joined.
+pub fn install_and_connect(clusters: [&Release<'_>; 2], images: &Images, replicas: [u32; 2]) -> Result<()> {
     let installed: Vec<Result<()>> = std::thread::scope(|scope| {
-        let install = |(release, id): (&Release<'_>, u32)| release.install(images, id).and_then(|()| release.ready());
-        let installs = clusters.into_iter().zip(1..).map(|one| scope.spawn(move || install(one)));
+        let install = |((release, id), replicas): ((&Release<'_>, u32), u32)| {
+            release.install_with(images, id, &release.replicated(replicas))?;
+            release.ready()
+        };
+        let installs = clusters.into_iter().zip(1..).zip(replicas).map(|one| scope.spawn(move || install(one)));
         let installs: Vec<_> = installs.collect();
         installs.into_iter().map(|one| one.join().map_err(|_panic| anyhow!("an install panicked"))?).collect()
     });

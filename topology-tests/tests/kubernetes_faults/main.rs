@@ -28,6 +28,8 @@ const BACK: Duration = Duration::from_mins(2);
 /// How long API servers and nodes stay down, where `ISTHMUS_KUBE_DOWN_SECONDS` does not say: 120 is what counts.
 const DOWN: Duration = Duration::from_secs(15);
 
+/// Of mesh-apiserver, in the cluster that serves and in the one that asks.
+const REPLICAS: [u32; 2] = [3, 1];
 const ROLLING: &str = "rolling restart of the servers";
 
 fn down_time() -> Duration {
@@ -62,21 +64,30 @@ fn target(release: &Release<'_>, service: &str) -> Target {
     Target { name: service.to_owned(), address }
 }
 
-/// Kills the one process of a name on a node, and waits until its kubelet has started it again and it is ready.
-fn restarts(run: &Kubernetes, release: &Release<'_>, node: &str, process: &str) -> Result<()> {
+/// Kills the agent of a node, and waits until its kubelet has started it again and it is ready.
+fn agent_restarts(run: &Kubernetes, release: &Release<'_>, node: &str) -> Result<()> {
     let before: u64 = release.restarts()?.values().sum();
-    run.kill_process(release.cluster.node(node)?, process)?;
-    wait_for(&format!("{process} of {node} to be ready again"), BACK, || {
+    run.kill_process(release.cluster.node(node)?, "node-agent")?;
+    started_again(release, &format!("node-agent of {node}"), before)
+}
+
+/// The same with one replica of mesh-apiserver, by its number.
+fn replica_restarts(run: &Kubernetes, release: &Release<'_>, number: u32) -> Result<()> {
+    let pod = format!("isthmus-mesh-apiserver-{number}");
+    let object = release.kubectl().get(&["pod", &pod, "-n", NAMESPACE])?;
+    let node = object["spec"]["nodeName"].as_str().with_context(|| format!("{pod} has no node"))?;
+    let before: u64 = release.restarts()?.values().sum();
+    run.kill_process_of(release.cluster.node(node)?, &pod, "mesh-apiserver")?;
+    started_again(release, &pod, before)
+}
+
+/// Waits until more containers were started again than before, and all pods are ready.
+fn started_again(release: &Release<'_>, what: &str, before: u64) -> Result<()> {
+    wait_for(&format!("{what} to be ready again"), BACK, || {
         let now: u64 = release.restarts()?.values().sum();
         ensure!(now > before, "it was not started again yet");
         Ok(Some(()))
     })
-}
-
-/// The node of the cluster's one mesh-apiserver.
-fn node_of_the_server(release: &Release<'_>) -> Result<String> {
-    let pod = release.kubectl().get(&["pod", "isthmus-mesh-apiserver-1", "-n", NAMESPACE])?;
-    Ok(pod["spec"]["nodeName"].as_str().context("it has no node")?.to_owned())
 }
 
 /// Kills a part and starts it again after a time.
@@ -98,7 +109,7 @@ fn nothing_fails_while_parts_of_two_joined_clusters_are_killed_that_would_not_fa
     let run = Kubernetes::up(&plan("k8sfaults")).unwrap();
     images.load(&run).unwrap();
     let [a, b] = prepared(&run);
-    install_and_connect([&a, &b], &images).unwrap();
+    install_and_connect([&a, &b], &images, REPLICAS).unwrap();
     a.pods("app=web", 2).unwrap();
     let mut recorder =
         Recorder::start(&run, &askers(&b), &target(&b, "web"), &askers(&a), &target(&a, "plain")).unwrap();
@@ -127,17 +138,16 @@ fn nothing_fails_while_parts_of_two_joined_clusters_are_killed_that_would_not_fa
 
 fn faults(run: &Kubernetes, a: &Release<'_>, b: &Release<'_>, recorder: &mut Recorder<'_>) -> Result<()> {
     let down = down_time();
-    for release in [a, b] {
-        let node = node_of_the_server(release)?;
-        recorder.fault(&format!("mesh-apiserver of {}", release.name()), "", |_| {
-            restarts(run, release, &node, "mesh-apiserver")
-        })?;
+    for (release, replicas) in [a, b].into_iter().zip(REPLICAS) {
+        for number in 1..=replicas {
+            let fault = format!("mesh-apiserver {number} of {replicas} of {}", release.name());
+            recorder.fault(&fault, "", |_| replica_restarts(run, release, number))?;
+        }
     }
     for release in [a, b] {
         for node in &release.cluster.nodes {
-            recorder.fault(&format!("node-agent of {}", node.name()), "", |_| {
-                restarts(run, release, node.name(), "node-agent")
-            })?;
+            let fault = format!("node-agent of {}", node.name());
+            recorder.fault(&fault, "", |_| agent_restarts(run, release, node.name()))?;
         }
     }
     for release in [a, b] {

@@ -78,7 +78,7 @@ fn run(n: usize, pair: [Kind; 2], images: &Images) -> Vec<Row> {
     for release in [&a, &b] {
         release.kubectl().apply(&workloads::of(release.name())).unwrap();
     }
-    install_and_connect([&a, &b], images).unwrap();
+    install_and_connect([&a, &b], images, [1, 1]).unwrap();
     let sides = [&a, &b].map(|release| Side::of(&run, release).unwrap());
     let name = |(cni, proxy): Kind| format!("{cni}, {proxy}");
     let mut rows = Vec::new();

@@ -1,7 +1,7 @@
 //! The Service that the cases are about, as the suite has it: `hello` with a port of TCP and one of UDP and an affinity.
 
 use serde_json::{Value, json};
-use topology_tests::kubernetes::images::WORKLOAD;
+use topology_tests::kubernetes::workload::Workload;
 
 pub(crate) const NAME: &str = "hello";
 /// Of both protocols, and what its pods listen on.
@@ -37,38 +37,11 @@ pub(crate) fn headless() -> Value {
     json!({ "clusterIP": "None" })
 }
 
-/// Its pods: a Deployment, or a StatefulSet, whose pods have names.
+/// Its pods: a Deployment, or a StatefulSet, whose pods have names. In the namespace of the case.
 pub(crate) fn workload(kind: &str, cluster: &str, replicas: u32) -> Value {
-    let variable = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    let container = json!({
-        "name": "server",
-        "image": WORKLOAD,
-        "imagePullPolicy": "IfNotPresent",
-        "env": [
-            { "name": "CLUSTER", "value": cluster },
-            variable("NODE", "spec.nodeName"),
-            variable("POD", "metadata.name"),
-            { "name": "PORTS", "value": format!("{PORT}/TCP,{PORT}/UDP") },
-        ],
-        "readinessProbe": { "tcpSocket": { "port": PORT }, "periodSeconds": 1 },
-    });
-    let mut workload = json!({
-        "apiVersion": "apps/v1",
-        "kind": kind,
-        "metadata": { "name": NAME },
-        "spec": {
-            "replicas": replicas,
-            "selector": { "matchLabels": { "app": NAME } },
-            "template": {
-                "metadata": { "labels": { "app": NAME } },
-                "spec": { "terminationGracePeriodSeconds": 1, "containers": [container] },
-            },
-        },
-    });
-    if kind == "StatefulSet" {
-        workload["spec"]["serviceName"] = NAME.into();
-        workload["spec"]["podManagementPolicy"] = "Parallel".into();
-    }
+    let ports = format!("{PORT}/TCP,{PORT}/UDP");
+    let mut workload = Workload { kind, name: NAME, cluster, ports: &ports, replicas }.object();
+    workload["metadata"] = json!({ "name": NAME });
     workload
 }
 

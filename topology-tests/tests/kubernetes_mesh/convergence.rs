@@ -17,10 +17,10 @@ use serde::Serialize;
 use serde_json::Value;
 use topology_tests::bench::stats::{percentile, rounded};
 use topology_tests::deadline::{wait_for, wait_until};
-use topology_tests::kubernetes::images::WORKLOAD;
 use topology_tests::kubernetes::kubectl::has_condition;
 use topology_tests::kubernetes::node::Node;
 use topology_tests::kubernetes::release::Release;
+use topology_tests::kubernetes::workload::{self, Workload, global_service, pod_of};
 
 use crate::stream::Stream;
 
@@ -63,43 +63,17 @@ impl Spread {
 
 /// The pods and their Service; the Service alone for the cluster that only looks.
 pub(crate) fn manifests(cluster: &str, serves: bool) -> String {
-    let service = format!(
-        r#"
-apiVersion: v1
-kind: Service
-metadata: {{ name: {NAME}, namespace: default, annotations: {{ mesh.isthmus.io/global: "true" }} }}
-spec:
-  selector: {{ app: {NAME} }}
-  ports: [{{ name: http, port: 80, targetPort: 8080 }}]
-"#
-    );
+    let service = global_service(NAME, &[("http", "TCP", 80, 8080)]);
     if !serves {
-        return service;
+        return workload::manifests([&service]);
     }
-    format!(
-        r"{service}---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{ name: {NAME}, namespace: default }}
-spec:
-  replicas: {PODS}
-  selector: {{ matchLabels: {{ app: {NAME} }} }}
-  template:
-    metadata: {{ labels: {{ app: {NAME} }} }}
-    spec:
-      terminationGracePeriodSeconds: 1
-      readinessGates: [{{ conditionType: {GATE} }}]
-      containers:
-      - name: server
-        image: {WORKLOAD}
-        imagePullPolicy: IfNotPresent
-        env:
-        - {{ name: CLUSTER, value: {cluster} }}
-        - {{ name: NODE, value: any }}
-        - {{ name: POD, valueFrom: {{ fieldRef: {{ fieldPath: metadata.name }} }} }}
-        - {{ name: PORTS, value: 8080/TCP }}
-"
-    )
+    let replicas = u32::try_from(PODS).expect("a handful");
+    let mut pods = Workload { kind: "Deployment", name: NAME, cluster, ports: "8080/TCP", replicas }.object();
+    let pod = pod_of(&mut pods);
+    // Ready when the gate is opened, and by nothing else.
+    pod["readinessGates"] = serde_json::json!([{ "conditionType": GATE }]);
+    pod["containers"][0].as_object_mut().expect("a container").remove("readinessProbe");
+    workload::manifests([&service, &pods])
 }
 
 /// Measures, and removes what [`manifests`] made.

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use topology_tests::deadline::wait_for;
 use topology_tests::kubernetes::Kubernetes;
 use topology_tests::kubernetes::cni::Cni;
-use topology_tests::kubernetes::images::WORKLOAD;
 use topology_tests::kubernetes::kube_proxy::ProxyMode;
 use topology_tests::kubernetes::release::{Pod, Release, missing};
+use topology_tests::kubernetes::workload::{Workload, global_service, manifests};
 use topology_tests::provider::{ClusterOptions, Plan};
 
 use crate::boutique::Boutique;
@@ -41,49 +41,11 @@ const IDS: [u32; 2] = [1, 2];
 
 /// A server on every node behind the global Service `web`, and a Service `far` whose servers come later, if at all.
 fn workloads(cluster: &str) -> String {
-    let server = |name: &str, replicas: u32| {
-        format!(
-            r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{ name: {name}, namespace: default }}
-spec:
-  replicas: {replicas}
-  selector: {{ matchLabels: {{ app: {name} }} }}
-  template:
-    metadata: {{ labels: {{ app: {name} }} }}
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints:
-      - maxSkew: 1
-        topologyKey: kubernetes.io/hostname
-        whenUnsatisfiable: DoNotSchedule
-        labelSelector: {{ matchLabels: {{ app: {name} }} }}
-      containers:
-      - name: server
-        image: {WORKLOAD}
-        imagePullPolicy: IfNotPresent
-        env:
-        - {{ name: CLUSTER, value: {cluster} }}
-        - {{ name: NODE, valueFrom: {{ fieldRef: {{ fieldPath: spec.nodeName }} }} }}
-        - {{ name: POD, valueFrom: {{ fieldRef: {{ fieldPath: metadata.name }} }} }}
-        - {{ name: PORTS, value: "8080/TCP,9090/UDP" }}
-        ports: [{{ name: http, containerPort: 8080 }}, {{ name: echo, containerPort: 9090, protocol: UDP }}]
-        readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
----
-apiVersion: v1
-kind: Service
-metadata: {{ name: {name}, namespace: default, annotations: {{ mesh.isthmus.io/global: "true" }} }}
-spec:
-  selector: {{ app: {name} }}
-  ports:
-  - {{ name: http, port: 80, targetPort: http }}
-  - {{ name: echo, port: 90, targetPort: echo, protocol: UDP }}
----
-"#
-        )
+    let server = |name, replicas| {
+        let pods = Workload { kind: "Deployment", name, cluster, ports: "8080/TCP,9090/UDP", replicas };
+        manifests([&pods.spread(), &global_service(name, &[("http", "TCP", 80, 8080), ("echo", "UDP", 90, 9090)])])
     };
-    server("web", 2) + &server("far", 0)
+    [server("web", 2), server("far", 0)].join("\n---\n")
 }
 
 fn traces(run: &Kubernetes) -> Vec<(String, Trace)> {

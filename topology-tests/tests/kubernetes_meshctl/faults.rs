@@ -180,6 +180,14 @@ fn definition(group: &str, plural: &str, kind: &str) -> String {
     .to_string()
 }
 
+/// An object as it can be made again after it was deleted.
+fn anew(mut object: Value) -> Value {
+    let metadata = object["metadata"].as_object_mut().unwrap();
+    metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+    object.as_object_mut().unwrap().remove("status");
+    object
+}
+
 /// Gives how many were named.
 pub(crate) fn of_an_installed_mesh(world: &World<'_>) -> usize {
     let kubectl = world.kubectl(A);
@@ -193,6 +201,12 @@ pub(crate) fn of_an_installed_mesh(world: &World<'_>) -> usize {
     own(&["label", "namespace", NAMESPACE, "--overwrite", "pod-security.kubernetes.io/enforce=baseline"]);
     one(&fault("pod security", "pod-security", "holds pods to baseline", "enforce=privileged"), &[A]);
     own(&["label", "namespace", NAMESPACE, "--overwrite", "pod-security.kubernetes.io/enforce=privileged"]);
+
+    let peerings = "customresourcedefinition/clusterpeerings.mesh.isthmus.io";
+    let definition_of_ours = kubectl.get(&[peerings]).unwrap();
+    own(&["delete", peerings]);
+    one(&fault("own CRD missing", "crd", "clusterpeerings.mesh.isthmus.io is missing", "meshctl upgrade"), &[A]);
+    kubectl.apply(&anew(definition_of_ours).to_string()).unwrap();
 
     let crd = "multicluster.x-k8s.io";
     kubectl.apply(&definition(crd, "serviceexports", "ServiceExport")).unwrap();

@@ -118,10 +118,11 @@ fn cluster(facts: &Facts, found: &mut Findings) {
     };
     let has = |name: &str| crds.iter().any(|crd| crd == name);
     if facts.mesh.is_some() && !has(PEERINGS) {
-        found.warn(
+        found.fail(
             "crd",
-            format!("{PEERINGS} is missing: peerings are made by `meshctl connect` alone, not by objects"),
-            "apply the chart's CRDs: `meshctl upgrade`, or kubectl apply -f helm/isthmus/crds",
+            format!("{PEERINGS} is missing: peerings that are objects count no more, and the next upgrade fails"),
+            "`meshctl upgrade` makes it again (crds.install=true); where somebody else installs definitions: helm template \
+             isthmus helm/isthmus -s templates/crds/clusterpeerings.yaml ... | kubectl apply -f -",
         );
     }
     match (has(EXPORTS), has(IMPORTS)) {

@@ -337,7 +337,7 @@ const FAULTS: &[Row] = {
             "CRD missing",
             |f| f.crds = Asked::Known(vec![EXPORTS.into(), IMPORTS.into()]),
             "crd",
-            Warn,
+            Fail,
             "clusterpeerings.mesh.isthmus.io is missing",
             "meshctl upgrade",
         ),
