@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use super::Session;
 use super::error::Error;
 use super::link::{Link, Listing};
-use super::pace::Pace;
 use super::watches::{Change, Message, Update, Watches};
 use crate::contract::{ClusterConfig, ExportClock, Layout, Resource, keys, stamp};
 use crate::imports;

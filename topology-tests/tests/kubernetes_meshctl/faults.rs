@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use topology_tests::deadline::wait_for;
 use topology_tests::kubernetes::cni::FOLDER;
 use topology_tests::kubernetes::node::NodePart;
+use topology_tests::kubernetes::workload::{Workload, global_service, manifests};
 use topology_tests::{netns, proc};
 
 use crate::world::{CLUSTERS, NAMESPACE, World};
@@ -220,8 +221,8 @@ pub(crate) fn of_an_installed_mesh(world: &World<'_>) -> usize {
     own(&["patch", "service", "isthmus-mesh-apiserver", "-p", r#"{"spec":{"type":"NodePort"}}"#]);
 
     // Its pods stay as they are: only what the release says changes.
-    let set = world.kubectl(B);
-    let of_b = |args: &[&str]| set.run(&[&["-n", NAMESPACE], args].concat()).unwrap();
+    let b = world.kubectl(B);
+    let of_b = |args: &[&str]| b.run(&[&["-n", NAMESPACE], args].concat()).unwrap();
     of_b(&[
         "patch",
         SET,
@@ -242,6 +243,12 @@ pub(crate) fn of_an_installed_mesh(world: &World<'_>) -> usize {
     own(&["rollout", "undo", AGENTS]);
     kubectl.rolled_out(NAMESPACE, AGENTS, SEEN).unwrap();
 
+    // Agents look at the paths to nodes that are in use.
+    let web = global_service("web", &[("http", "TCP", 80, 8080)]);
+    let pods = Workload { kind: "Deployment", name: "web", cluster: B, ports: "8080/TCP", replicas: 2 };
+    kubectl.apply(&manifests([&web])).unwrap();
+    b.apply(&manifests([&web, &pods.spread()])).unwrap();
+    b.rolled_out("default", "deployment/web", SEEN).unwrap();
     let place = world.run.name.netns("cluster-a");
     let router = |action: &str| {
         let mut command = std::process::Command::new("ip");
