@@ -34,7 +34,7 @@ pub(crate) fn of_agents(
         let Some(report) = &agent.report else { continue };
         let is_fresh = agent.reported_at.is_some_and(|at| now.saturating_duration_since(at) < FRESH);
         let mut reached: BTreeMap<&str, bool> = BTreeMap::new();
-        for path in &report.paths {
+        for path in report.paths.iter().chain(&report.sampled_paths) {
             *reached.entry(&path.cluster).or_default() |= path.up;
         }
         // An agent whose own tunnel is down reaches nobody, and tells nothing about anybody.

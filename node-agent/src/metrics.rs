@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::probe::paths::Interest;
 use crate::status::Status;
 use crate::underlay;
 
@@ -175,7 +176,7 @@ impl Metrics {
         }
         self.path_up.clear();
         self.path_rtt.clear();
-        for path in status.paths.values() {
+        for path in status.paths.values().filter(|path| path.interest == Interest::Used) {
             let labels = PathLabels { cluster: path.cluster.clone(), node: path.node.clone() };
             self.path_up.get_or_create(&labels).set(path.is_up.into());
             self.path_rtt.get_or_create(&labels).set(path.rtt_micros.into());

@@ -1,4 +1,5 @@
-//! Whether other nodes answer through the tunnel: one small datagram to each node in use, every 300 ms.
+//! Whether other nodes answer through the tunnel: one small datagram to each node in use, every 300 ms; and less often to a
+//! few nodes of each cluster of which nothing is in use.
 //!
 //! ```text
 //!   paths (pure, time injected) ◀──▶ socket: sends, answers others' probes, hears answers
@@ -7,7 +8,7 @@
 //! ```
 //! Must never conclude anything about a cluster: what one node sees masks backends on that node only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -24,10 +25,11 @@ use crate::underlay;
 
 pub mod message;
 pub mod paths;
+pub mod sample;
 pub mod socket;
 
 use message::{Kind, Message};
-use paths::{Action, Paths};
+use paths::{Action, Interest, Paths};
 use socket::{Arrival, Socket, Way};
 
 /// A node to probe.
@@ -35,11 +37,12 @@ use socket::{Arrival, Socket, Way};
 pub struct Target {
     pub cluster: String,
     pub node: String,
+    pub interest: Interest,
     /// Its WireGuard side, for forcing handshakes.
     pub peer: Option<(PublicKey, Peer)>,
 }
 
-/// Nodes in use.
+/// Nodes in use, and those that are sampled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Targets {
     pub nodes: BTreeMap<Ipv4Addr, Target>,
@@ -52,6 +55,7 @@ pub struct Targets {
 pub struct Report {
     pub cluster: String,
     pub node: String,
+    pub interest: Interest,
     pub is_up: bool,
     pub rtt_micros: u32,
     pub since_unix_nanos: u64,
@@ -135,7 +139,8 @@ impl Prober {
 
     fn retarget(&mut self, node_ip: Ipv4Addr) {
         let targets = self.targets.borrow_and_update().clone();
-        let wanted: BTreeSet<Ipv4Addr> = targets.nodes.keys().copied().collect();
+        let wanted: BTreeMap<Ipv4Addr, Interest> =
+            targets.nodes.iter().map(|(address, target)| (*address, target.interest)).collect();
         self.paths.set_targets(&wanted, targets.presume_up, node_ip, Instant::now());
         self.report();
     }
@@ -238,9 +243,14 @@ impl Prober {
         let targets = self.targets.borrow();
         let reports = self.paths.iter().filter_map(|(address, path)| {
             let target = targets.nodes.get(&address)?;
+            // Of a node in use what is presumed counts: its backends are used, or not.
+            if path.interest() == Interest::Sampled && !path.is_known() {
+                return None;
+            }
             let report = Report {
                 cluster: target.cluster.clone(),
                 node: target.node.clone(),
+                interest: path.interest(),
                 is_up: path.is_up(),
                 rtt_micros: path.rtt_micros(),
                 since_unix_nanos: path.since_unix_nanos(),

@@ -8,6 +8,7 @@ use mesh_proto::v1;
 use mesh_runtime::clock;
 
 use crate::probe::Reports;
+use crate::probe::paths::Interest;
 
 /// Most objects that a report names.
 const MOST_ERRORS: usize = 100;
@@ -41,14 +42,18 @@ pub struct Status {
 impl Status {
     pub fn report(&self, dropped_packets: u64) -> v1::ReportStatusRequest {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let paths = self.paths.iter().map(|(address, path)| v1::PathStatus {
-            cluster: path.cluster.clone(),
-            node: path.node.clone(),
-            address: address_bytes(*address),
-            up: path.is_up,
-            rtt_micros: path.rtt_micros,
-            since_unix_nanos: path.since_unix_nanos,
-        });
+        let paths = |interest: Interest| {
+            let wanted = self.paths.iter().filter(move |(_, path)| path.interest == interest);
+            let said = wanted.map(|(address, path)| v1::PathStatus {
+                cluster: path.cluster.clone(),
+                node: path.node.clone(),
+                address: address_bytes(*address),
+                up: path.is_up,
+                rtt_micros: path.rtt_micros,
+                since_unix_nanos: path.since_unix_nanos,
+            });
+            said.collect::<Vec<_>>()
+        };
         let errors = self.errors.iter().take(MOST_ERRORS).map(|e| v1::ObjectStatus {
             kind: e.kind.to_owned(),
             name: e.name.clone(),
@@ -57,7 +62,8 @@ impl Status {
         });
         v1::ReportStatusRequest {
             realized_revision: self.realized_revision,
-            paths: paths.collect(),
+            paths: paths(Interest::Used),
+            sampled_paths: paths(Interest::Sampled),
             errors: errors.collect(),
             drift_total: self.drift_total,
             dropped_packets,

@@ -96,7 +96,8 @@ impl Drop for Stream {
 /// Whether a tunnel or a path came or went; round trip times come and go all the time.
 fn sees_otherwise(known: &ReportStatusRequest, now: &ReportStatusRequest) -> bool {
     let paths = |report: &ReportStatusRequest| -> Vec<(String, bytes::Bytes, bool)> {
-        report.paths.iter().map(|path| (path.cluster.clone(), path.address.clone(), path.up)).collect()
+        let all = report.paths.iter().chain(&report.sampled_paths);
+        all.map(|path| (path.cluster.clone(), path.address.clone(), path.up)).collect()
     };
     known.tunnel_up != now.tunnel_up || paths(known) != paths(now)
 }

@@ -9,6 +9,8 @@ use mesh_types::Node;
 use super::Control;
 use crate::compile::plan;
 use crate::desired::Changes;
+use crate::probe::paths::Interest;
+use crate::probe::sample::sample;
 use crate::probe::{Target, Targets};
 use crate::underlay::device;
 
@@ -58,6 +60,7 @@ impl Control {
             state.tunnel.is_some() || !state.is_encrypted
         };
         tracing::debug!(tunnel_up, "underlay changed");
+        self.stale.targets = true;
         self.write_config();
         let changes = self.reopen();
         if !changes.is_empty() {
@@ -87,19 +90,31 @@ impl Control {
         }
     }
 
-    /// Nodes of other clusters that host a backend.
+    /// Nodes of other clusters that host a backend, and a sample of those clusters that host none.
     pub(super) fn retarget(&mut self) {
         self.stale.targets = false;
         let Some(plan) = self.wiring.plan.borrow().clone() else { return };
-        let in_use = |address: &Ipv4Addr| {
+        let (own, is_encrypted) = {
+            let state = self.wiring.underlay.borrow();
+            (state.uplink.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |uplink| uplink.node_ip), state.is_encrypted)
+        };
+        let is_used = |address: &Ipv4Addr| {
             let host = IpAddr::V4(*address);
             self.view.hosted_by(host).any(|prefix| self.view.services_at(prefix.addr()).next().is_some())
         };
-        let nodes = plan.peers.iter().filter(|(address, _)| in_use(address)).map(|(address, peer)| {
-            let target =
-                Target { cluster: peer.cluster.clone(), node: peer.node.clone(), peer: device::peer(*address, peer) };
-            (*address, target)
-        });
+        let used: BTreeSet<Ipv4Addr> = plan.peers.keys().copied().filter(is_used).collect();
+        let in_use: BTreeSet<&str> = used.iter().map(|address| plan.peers[address].cluster.as_str()).collect();
+        // One without a key has no agent: whether packets would reach it says nothing.
+        let others = plan.peers.iter().filter(|(_, peer)| !in_use.contains(peer.cluster.as_str()));
+        let others = others.filter(|(_, peer)| peer.key.is_some() || !is_encrypted);
+        let sampled = sample(own, others.map(|(address, peer)| (peer.cluster.as_str(), *address)));
+        let target = |address: &Ipv4Addr, interest| {
+            let peer = &plan.peers[address];
+            let (cluster, node) = (peer.cluster.clone(), peer.node.clone());
+            (*address, Target { cluster, node, interest, peer: device::peer(*address, peer) })
+        };
+        let nodes = used.iter().map(|address| target(address, Interest::Used));
+        let nodes = nodes.chain(sampled.iter().map(|address| target(address, Interest::Sampled)));
         let targets = Targets { nodes: nodes.collect(), presume_up: self.has_adopted && !self.is_synced };
         self.wiring.targets.send_if_modified(|old| {
             let changed = old.nodes != targets.nodes;

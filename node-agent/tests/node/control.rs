@@ -16,6 +16,7 @@ use node_agent::attach::Devices;
 use node_agent::control::{Control, Event, Options, Wiring};
 use node_agent::metrics::Metrics;
 use node_agent::netlink::pods::PodDevice;
+use node_agent::probe::paths::Interest;
 use node_agent::probe::{Report, Reports, Targets};
 use node_agent::status::Status;
 use node_agent::underlay::State;
@@ -121,7 +122,14 @@ impl Running {
     }
 
     fn path(&self, is_up: bool) {
-        let report = Report { cluster: "b".into(), node: "b1".into(), is_up, rtt_micros: 100, since_unix_nanos: 0 };
+        let report = Report {
+            cluster: "b".into(),
+            node: "b1".into(),
+            interest: Interest::Used,
+            is_up,
+            rtt_micros: 100,
+            since_unix_nanos: 0,
+        };
         self.paths.send_replace(Reports::from([(PEER_NODE.parse().unwrap(), report)]));
     }
 }

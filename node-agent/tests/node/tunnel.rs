@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mesh_runtime::OnExit;
 use mesh_types::view::Encryption;
+use node_agent::probe::paths::Interest;
 use node_agent::probe::{Options, Prober, Reports, Target, Targets};
 use node_agent::tunnel::{Backend, PrivateKey, WireGuard as _, control, wireguard};
 use node_agent::underlay::device;
@@ -47,7 +48,12 @@ fn pair() -> Option<[Side; 2]> {
         let tunnel = Some(node.spawn(TUNNEL, ARGS));
         let running = start(&node, &keys[index]);
         let plan = plan(Some(keys[1 - index].public().0), peer, Encryption::Wireguard);
-        let target = Target { cluster: "b".into(), node: "b1".into(), peer: device::peer(peer, &plan.peers[&peer]) };
+        let target = Target {
+            cluster: "b".into(),
+            node: "b1".into(),
+            interest: Interest::Used,
+            peer: device::peer(peer, &plan.peers[&peer]),
+        };
         running.plan.send_replace(Some(plan));
         let targets = Targets { nodes: BTreeMap::from([(peer, target)]), presume_up: false };
         let (targets, targets_seen) = watch::channel(targets);
