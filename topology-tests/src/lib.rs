@@ -5,6 +5,7 @@
 //! topology ──> wiring (namespaces, veths, routes) ──> node (mount namespace) ──> kubelet (CNI, pods, probes)
 //! manifests ─> control_plane (Pod, Service, EndpointSlice files) ──> mesh-apiserver ──> node-agent   (mesh, components)
 //! lab: all of it together        wan: faults, counters        load: requests, records        teardown: by name alone
+//! docs: the pages that users read, for the tests that run their commands
 //! ```
 
 pub mod bench;
@@ -18,6 +19,7 @@ pub mod control_plane;
 pub mod deadline;
 pub mod demo;
 pub mod disk;
+pub mod docs;
 pub mod etcd_access;
 pub mod guard;
 pub mod inject;

@@ -10,12 +10,17 @@ pub(crate) struct Check {
     /// Do not look into nodes: no pod is run
     #[arg(long)]
     pub(crate) no_probe: bool,
-    /// Image of node-agent to look into nodes with [default: the installed one's; before an install that of this release]
+    /// Before an install: file with the values that it is to have; may be repeated
+    #[arg(long = "values", short = 'f', value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Image of node-agent to look into nodes with [default: the installed one's; before an install that of the values, else
+    /// of this release]
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
-    /// Before an install: where the nodes have their cgroups of version 2 (agent.hostPaths.cgroup)
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup")]
-    pub(crate) cgroup: String,
+    /// Before an install: where the nodes have their cgroups of version 2 [default: agent.hostPaths.cgroup of the values, else
+    /// /sys/fs/cgroup]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup: Option<String>,
     /// Seconds that a node's pod may take
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) probe_timeout: u32,

@@ -5,6 +5,7 @@ mod facts;
 mod finding;
 mod gather;
 mod judge;
+mod planned;
 mod probe;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::kubernetes::Access;
 use crate::output;
 use crate::verb::preflight::{self, Severity};
+use crate::verb::release;
 
 /// How each cluster is looked at.
 #[derive(Debug, Clone)]
@@ -31,17 +33,27 @@ pub(crate) struct Options {
     pub(crate) probes: bool,
     pub(crate) probe_patience: Duration,
     pub(crate) image: Option<String>,
+    /// Before an install: of what is to come.
+    pub(crate) planned_image: String,
     pub(crate) cgroup: String,
+    /// The install that is to come has it.
+    pub(crate) plans_userspace_tunnel: bool,
 }
+
+/// Where most nodes have it.
+const CGROUP: &str = "/sys/fs/cgroup";
 
 pub(crate) async fn run(run: &Run, args: &Check) -> Result<Exit, Failure> {
     let asked = run.asked.iter().map(access).collect::<Result<Vec<_>, _>>()?;
+    let planned = planned::read(&args.files)?;
     let options = Options {
         timeout: run.timeout,
         probes: !args.no_probe,
         probe_patience: Duration::from_secs(u64::from(args.probe_timeout)),
         image: args.image.clone(),
-        cgroup: args.cgroup.clone(),
+        planned_image: planned.image.unwrap_or_else(|| release::image("node-agent")),
+        cgroup: args.cgroup.clone().or(planned.cgroup).unwrap_or_else(|| CGROUP.to_owned()),
+        plans_userspace_tunnel: planned.has_userspace_tunnel,
     };
     let facts = join_all(asked.iter().map(|access| gather::facts(access, &options))).await;
     let now = Timestamp::now();

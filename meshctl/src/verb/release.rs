@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::kubernetes::{Access, Cluster};
 
 /// Where the chart takes images from by default.
-const REGISTRY: &str = "ghcr.io/isthmus-mesh";
+pub(crate) const REGISTRY: &str = "ghcr.io/isthmus-mesh";
 
 /// An image of this release, by the chart's defaults.
 pub(crate) fn image(name: &str) -> String {

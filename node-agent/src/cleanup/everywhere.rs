@@ -52,7 +52,7 @@ pub enum Error {
     Stopped,
     #[error(
         "after {waited:?} these nodes are not known to be clean: {}. `kubectl logs` of their pods of {daemonset} says why; \
-         run the cleanup again when they are back (docs/install.md), or on each of them `node-agent cleanup --state DIR`",
+         run the cleanup again when they are back (docs/guide/uninstall.md), or on each of them `node-agent cleanup --state DIR`",
         .nodes.join(", ")
     )]
     Late { waited: Duration, daemonset: String, nodes: Vec<String> },

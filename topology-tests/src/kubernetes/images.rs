@@ -23,9 +23,9 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Of linked programs, in an image.
 const LIBRARIES: &str = "/lib/isthmus";
 /// What a person or a test types in a pod.
-const APPLETS: [&str; 15] = [
-    "cat", "env", "grep", "hostname", "ip", "ls", "nc", "nslookup", "ping", "ps", "sh", "sleep", "tail", "timeout",
-    "wget",
+const APPLETS: [&str; 17] = [
+    "cat", "env", "grep", "hostname", "httpd", "ip", "ls", "nc", "nslookup", "ping", "ps", "seq", "sh", "sleep",
+    "tail", "timeout", "wget",
 ];
 
 /// An image that is being put together.
@@ -129,6 +129,14 @@ pub fn write_all(folder: &Path, coredns: &Path, workload: &Path) -> Result<Vec<P
         files.push(file);
     }
     Ok(files)
+}
+
+/// Writes an image of busybox by the name that a registry has it under, for manifests that name it so. As there, nothing is
+/// started by it that is not named.
+pub fn write_busybox(name: &str, to: &Path) -> Result<()> {
+    let mut image = Image::new(name, &[]);
+    image.applets()?;
+    image.write(to)
 }
 
 /// Debian's package `busybox-static` puts it here.

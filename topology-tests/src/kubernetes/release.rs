@@ -1,4 +1,4 @@
-//! The chart's release in one cluster, done as docs/install.md and the chart's notes tell people to: install, connect,
+//! The chart's release in one cluster, done as docs/guide and the chart's notes tell people to: install, connect,
 //! uninstall, with helm, kubectl and meshctl in the server's pod.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
 mod images;
-mod volumes;
+pub mod volumes;
 
 pub use images::Images;
 
@@ -57,7 +57,7 @@ impl<'a> Release<'a> {
         &self.cluster.plan.name
     }
 
-    /// Namespace and chart, as docs/install.md says. The state of the server goes with its pod.
+    /// Namespace and chart, as docs/guide/install.md says. The state of the server goes with its pod.
     pub fn install(&self, images: &Images, id: u32) -> Result<()> {
         self.install_with(images, id, &json!({}))
     }
@@ -84,7 +84,7 @@ impl<'a> Release<'a> {
     /// Of this chart. Where the state is kept, a volume for it is made on each node.
     pub fn install_from(&self, chart: &Path, images: &Images, id: u32, keeps_state: bool) -> Result<()> {
         if keeps_state {
-            volumes::offer(self.cluster)?;
+            volumes::offer(self.cluster, 1)?;
         }
         self.put(chart, &self.values(images, id, keeps_state))
     }
@@ -98,7 +98,7 @@ impl<'a> Release<'a> {
         proc::output_given("helm install", helm, &values).map(drop)
     }
 
-    /// To this project's chart and other images, as docs/install.md says, until everything runs them.
+    /// To this project's chart and other images, as docs/guide/upgrade.md says, until everything runs them.
     pub fn upgrade(&self, images: &Images) -> Result<()> {
         let mut helm = self.helm();
         helm.args(["upgrade", RELEASE]).arg(chart()).args(["-n", NAMESPACE, "--reset-then-reuse-values"]);

@@ -17,6 +17,7 @@ use serde_json::json;
 use topology_tests::kubernetes::Kubernetes;
 use topology_tests::kubernetes::cni::Cni;
 use topology_tests::kubernetes::kube_proxy::ProxyMode;
+use topology_tests::kubernetes::mcs_api;
 use topology_tests::kubernetes::release::{Release, missing};
 use topology_tests::provider::{ClusterOptions, Plan};
 
@@ -61,7 +62,8 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn the_27_cases_of_the_mcs_api_hold_on_two_real_clusters() {
-    let images = match missing().and_then(|images| crds::find().map(|_there| images).map_err(|why| format!("{why:#}")))
+    let images = match missing()
+        .and_then(|images| mcs_api::definitions().map(|_there| images).map_err(|why| format!("{why:#}")))
     {
         Ok(images) => images,
         Err(why) => {

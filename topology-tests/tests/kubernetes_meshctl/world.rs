@@ -6,11 +6,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use topology_tests::binaries::Binaries;
 use topology_tests::kubernetes::Kubernetes;
+use topology_tests::kubernetes::kubeconfig::merge;
 use topology_tests::kubernetes::kubectl::Kubectl;
 use topology_tests::kubernetes::release::Images;
 use topology_tests::names::cgroup_mount;
 
-use crate::meshctl::{Meshctl, merge};
+use crate::meshctl::Meshctl;
 
 pub(crate) const NAMESPACE: &str = "isthmus";
 pub(crate) const CLUSTERS: [&str; 2] = ["cluster-a", "cluster-b"];
@@ -99,6 +100,10 @@ impl<'a> World<'a> {
         self.meshctl.ok(&["disconnect", CLUSTERS[0], CLUSTERS[1]]);
         for cluster in CLUSTERS {
             self.meshctl.ok(&["uninstall", "--context", cluster, "--delete-state"]);
+            assert!(
+                self.kubectl(cluster).run(&["get", "namespace", NAMESPACE]).is_err(),
+                "{cluster}: it is still ending"
+            );
             let left = self.kubectl(cluster).run(&[
                 "get",
                 "clusterroles,clusterrolebindings",

@@ -64,7 +64,7 @@ impl Group {
 }
 
 /// Tests of `topology-tests` that run whole processes but no lab.
-const WITHOUT_LAB: [&str; 3] = ["bench_store", "chart", "differential"];
+const WITHOUT_LAB: [&str; 4] = ["bench_store", "chart", "differential", "documents"];
 /// Those on real Kubernetes clusters begin so.
 const ON_KUBERNETES: &str = "kubernetes";
 

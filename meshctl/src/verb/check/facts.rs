@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) corefile: Asked<String>,
     pub(crate) has_default_storage: Asked<bool>,
     pub(crate) mesh: Option<Mesh>,
+    /// The install that is to come, as its values say, has WireGuard in a process.
+    pub(crate) plans_userspace_tunnel: bool,
 }
 
 /// The answer to a question that may be refused.

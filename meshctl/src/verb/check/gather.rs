@@ -29,7 +29,11 @@ const DATE_STEP: Duration = Duration::from_secs(1);
 
 /// All of the cluster that a context names.
 pub(crate) async fn facts(access: &Access, options: &Options) -> Facts {
-    let mut facts = Facts { context: access.context.clone(), ..Facts::default() };
+    let mut facts = Facts {
+        context: access.context.clone(),
+        plans_userspace_tunnel: options.plans_userspace_tunnel,
+        ..Facts::default()
+    };
     let failed = |facts: &mut Facts, error: &Error| {
         let failure = error.failure(&access.context);
         facts.unreachable = Some((failure.one_line(), failure.hint.unwrap_or_default()));

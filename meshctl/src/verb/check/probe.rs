@@ -16,7 +16,6 @@ use crate::output;
 use crate::verb::check::Options;
 use crate::verb::check::facts::{Node, Probe};
 use crate::verb::check::gather::difference;
-use crate::verb::release;
 
 const COMPONENT: &str = "app.kubernetes.io/component";
 const OURS: &str = "meshctl-check";
@@ -90,7 +89,7 @@ impl Place {
         let object: Namespace = read(object)?;
         let api = Api::<Namespace>::all(cluster.client.clone());
         cluster.ask("create", "namespaces", api.create(&PostParams::default(), &object)).await?;
-        let spec = before_install(&options.cgroup, options.image.as_deref().unwrap_or(&release::image("node-agent")))?;
+        let spec = before_install(&options.cgroup, options.image.as_deref().unwrap_or(&options.planned_image))?;
         Ok(Self { namespace, is_own: true, run, spec })
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn apply(cluster: &Cluster, file: &Path, namespace: &str, is_dr
     for object in &objects {
         let name = format!("{}/{}", kind_of(object), object.metadata.name.as_deref().unwrap_or_default());
         if is_hook(object) {
-            output::note(format!("{name}: left out, it is a step of `helm uninstall`; see docs/install.md"));
+            output::note(format!("{name}: left out, it is a step of `helm uninstall`; see docs/guide/uninstall.md"));
             continue;
         }
         one(cluster, object, namespace, &params).await.map_err(|error| error.failure(&cluster.context))?;

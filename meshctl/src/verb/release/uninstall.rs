@@ -1,6 +1,8 @@
 //! Taking a release out: Helm deletes it and cleans the nodes; what is not the chart's own goes after it, and data only when
 //! that was asked for.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{Api, DeleteParams, ListParams};
@@ -13,11 +15,15 @@ use crate::app::Run;
 use crate::args::kubernetes::Uninstall;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::kubernetes::release::LOOK_AGAIN;
 use crate::kubernetes::{Cluster, Error, Release};
 use crate::output;
 
 /// What [`crate::kubernetes::account`] makes.
 const OURS: &str = "app.kubernetes.io/component=meshctl,app.kubernetes.io/managed-by=meshctl";
+
+/// How long a namespace may take to end.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) async fn uninstall(run: &Run, args: &Uninstall) -> Result<Exit, Failure> {
     let (access, cluster) = only(run).await?;
@@ -96,5 +102,24 @@ async fn state(cluster: &Cluster, release: &Release) -> Result<(), Error> {
     let now = DeleteParams::default();
     cluster.ask("deletecollection", "persistentvolumeclaims", volumes.delete_collection(&now, &ours)).await?;
     let spaces = Api::<Namespace>::all(cluster.client.clone());
-    cluster.ask("delete", "namespaces", spaces.delete(&release.namespace, &now)).await.map(drop)
+    cluster.ask("delete", "namespaces", spaces.delete(&release.namespace, &now)).await?;
+    gone(cluster, &spaces, &release.namespace).await
+}
+
+/// Until the namespace is: an install in one that is still ending would be refused.
+async fn gone(cluster: &Cluster, spaces: &Api<Namespace>, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match cluster.ask("get", "namespaces", spaces.get(name)).await {
+            Err(error) if error.is_absent() => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) if Instant::now() > deadline => {
+                output::note(format!(
+                    "namespace {name} is still ending: `kubectl get namespace {name} -o yaml` says what it waits for"
+                ));
+                return Ok(());
+            }
+            Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
 }

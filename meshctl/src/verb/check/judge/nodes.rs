@@ -83,7 +83,7 @@ fn of_kubernetes(node: &Node, found: &mut Findings) {
         found.fail(
             "nodes",
             format!("node {name} is {}: there are no images for it", node.architecture),
-            "use amd64 or arm64 nodes, or build images for it (docs/install.md)",
+            "use amd64 or arm64 nodes, or build images for it (docs/guide/install.md)",
         );
     }
     let kernel = version(&node.kernel);
@@ -164,6 +164,7 @@ fn wireguard(facts: &Facts, name: &str, probe: &Probe, found: &mut Findings) {
         ),
         Some(mesh) if mesh.has_userspace_tunnel => {}
         Some(_) => found.fail("wireguard", text, "meshctl upgrade --set tunnel.enabled=true"),
+        None if facts.plans_userspace_tunnel => {}
         None => found.warn("wireguard", text, "install with --set tunnel.enabled=true"),
     }
 }

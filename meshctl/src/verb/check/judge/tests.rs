@@ -560,6 +560,12 @@ fn before_an_install_what_would_be_missing_is_said() {
         .collect();
     assert_eq!(warned, ["wireguard", "storage"]);
     assert!(found.iter().all(|finding| finding.severity != Severity::Fail), "{found:#?}");
+    facts.plans_userspace_tunnel = true;
+    let found = judge(&facts, at(NOW));
+    assert!(
+        found.iter().all(|finding| finding.check != "wireguard" || finding.severity == Severity::Pass),
+        "{found:#?}"
+    );
 }
 
 #[test]
