@@ -71,14 +71,16 @@ impl<'a> Release<'a> {
         self.put(&chart(), &values)
     }
 
-    /// The values of a release with so many replicas, whose state goes with their pods. Of several, others are told the nodes'
+    /// The same with so many replicas. One has its state in its pod. Several have volumes, and others are told the nodes'
     /// addresses: a NodePort leads from each to one that lives.
-    fn replicated(&self, replicas: u32) -> Value {
-        let nodes = &self.cluster.plan.nodes;
-        let addresses: Vec<Ipv4Addr> = nodes.iter().filter(|_| replicas > 1).map(|node| node.ip).collect();
-        let persistence = json!({ "enabled": false });
-        let advertise = json!({ "addresses": addresses });
-        json!({ "apiserver": { "persistence": persistence, "replicas": replicas, "advertise": advertise } })
+    fn install_replicated(&self, images: &Images, id: u32, replicas: u32) -> Result<()> {
+        if replicas == 1 {
+            return self.install(images, id);
+        }
+        volumes::offer(self.cluster, usize::try_from(replicas)?)?;
+        let addresses: Vec<Ipv4Addr> = self.cluster.plan.nodes.iter().map(|node| node.ip).collect();
+        let apiserver = json!({ "replicas": replicas, "advertise": { "addresses": addresses } });
+        self.install_with(images, id, &json!({ "apiserver": apiserver }))
     }
 
     /// Of this chart. Where the state is kept, a volume for it is made on each node.
@@ -256,7 +258,7 @@ impl<'a> Release<'a> {
 pub fn install_and_connect(clusters: [&Release<'_>; 2], images: &Images, replicas: [u32; 2]) -> Result<()> {
     let installed: Vec<Result<()>> = std::thread::scope(|scope| {
         let install = |((release, id), replicas): ((&Release<'_>, u32), u32)| {
-            release.install_with(images, id, &release.replicated(replicas))?;
+            release.install_replicated(images, id, replicas)?;
             release.ready()
         };
         let installs = clusters.into_iter().zip(1..).zip(replicas).map(|one| scope.spawn(move || install(one)));

@@ -28,6 +28,10 @@ pub(super) struct Agent {
     pub(super) down: Vec<(String, String)>,
 }
 
+/// How mesh-apiserver says that packets reach nothing of a cluster (`federation/src/session/board.rs`).
+const NO_PATH: &str = "no path to any of its nodes";
+const OPEN_THE_PORT: &str = "open 51881/udp between the nodes of both clusters (firewall, security groups), both ways";
+
 /// A fault and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Diagnosis {
@@ -71,10 +75,12 @@ pub(super) fn diagnose(cell: &Cell, why: &str, failed: &[&Cell], sides: &[Side],
                 );
             }
             Some((_, state, reason)) if state != "Live" => {
-                return said(
-                    format!("{} sees {} as {state}: {reason}", here.context, there.context),
-                    format!("meshctl troubleshoot --context {} {}", here.context, there.cluster),
-                );
+                let next = if reason.contains(NO_PATH) {
+                    OPEN_THE_PORT.to_owned()
+                } else {
+                    format!("meshctl troubleshoot --context {} {}", here.context, there.cluster)
+                };
+                return said(format!("{} sees {} as {state}: {reason}", here.context, there.context), next);
             }
             Some(_) => {}
         }
@@ -165,7 +171,7 @@ fn agent(cell: &Cell, from: &Side, to: &Side) -> Option<Diagnosis> {
     if let Some((_, node)) = agent.down.iter().find(|(cluster, _)| *cluster == to.cluster) {
         return said(
             format!("no path from node {} of {} to node {node} of {}", cell.node, from.context, to.context),
-            "open 51881/udp between the nodes of both clusters (firewall, security groups), both ways".to_owned(),
+            OPEN_THE_PORT.to_owned(),
         );
     }
     None
@@ -191,6 +197,17 @@ mod tests {
     fn cell(to: usize, target: To, protocol: Protocol) -> Cell {
         let (pod, node, address) = ("p".to_owned(), "a1".to_owned(), "10.1.1.2".to_owned());
         Cell { from: 0, client: From::Pod, pod, node, address, to, target, protocol }
+    }
+
+    #[test]
+    fn a_cluster_that_was_withdrawn_for_want_of_a_path_is_no_riddle() {
+        let mut sides = sides();
+        let reason = "no path to any of its nodes, as b1, b2 see it; its control plane answers".to_owned();
+        sides[1].peers = vec![("a".to_owned(), "Withdrawn".to_owned(), reason)];
+        let tcp = cell(1, To::Pod, Protocol::Tcp);
+        let found = diagnose(&tcp, "no answer within 3000 ms", &[&tcp], &sides, "ns");
+        assert_eq!(found.next, OPEN_THE_PORT);
+        assert!(found.fault.contains("kb sees ka as Withdrawn: no path"), "{found:?}");
     }
 
     #[test]
