@@ -30,6 +30,7 @@ pub(super) struct Conclusion {
 ///
 /// # Invariants
 /// - One agent that reaches one node of a cluster is enough for `Up`: what the others miss is theirs.
+/// - One that reaches a sampled node keeps a cluster from being `Down`; it does not make it `Up`, since a sample is seconds old.
 /// - While fewer than half of the agents that were heard before still report, no cluster is `Down`.
 pub(super) fn conclude(own_nodes: &BTreeSet<String>, replicas: &[v1::AwaitSightsResponse]) -> Conclusion {
     let agents = || replicas.iter().flat_map(|sights| &sights.agents).filter(|agent| own_nodes.contains(&agent.node));
@@ -37,6 +38,7 @@ pub(super) fn conclude(own_nodes: &BTreeSet<String>, replicas: &[v1::AwaitSights
     let reporting: BTreeSet<&str> = agents().filter(|agent| agent.reporting).map(|agent| agent.node.as_str()).collect();
     let is_torn = heard.len() >= QUORUM && reporting.len() * 2 < heard.len();
     let reached: BTreeSet<&str> = replicas.iter().flat_map(|sights| &sights.reached).map(String::as_str).collect();
+    let sampled: BTreeSet<&str> = replicas.iter().flat_map(|sights| &sights.sampled).map(String::as_str).collect();
     let mut unreached: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for agent in agents().filter(|agent| agent.reporting) {
         for cluster in &agent.unreached {
@@ -48,7 +50,7 @@ pub(super) fn conclude(own_nodes: &BTreeSet<String>, replicas: &[v1::AwaitSights
         let by: Vec<String> = unreached.get(name).into_iter().flatten().map(|node| (*node).to_owned()).collect();
         let seen = if reached.contains(name) {
             Seen::Up
-        } else if is_torn || by.len() < needed {
+        } else if is_torn || by.len() < needed || sampled.contains(name) {
             Seen::Unknown(by)
         } else {
             Seen::Down(by)
@@ -77,7 +79,13 @@ mod tests {
             reporting: *reporting,
             unreached: texts(unreached),
         };
-        v1::AwaitSightsResponse { version: 1, agents: agents.iter().map(sight).collect(), reached: texts(reached) }
+        let agents = agents.iter().map(sight).collect();
+        v1::AwaitSightsResponse { version: 1, agents, reached: texts(reached), sampled: Vec::new() }
+    }
+
+    fn sampling(mut replica: v1::AwaitSightsResponse) -> v1::AwaitSightsResponse {
+        replica.sampled = vec!["b".to_owned()];
+        replica
     }
 
     fn of(own_nodes: &[&str], replicas: &[v1::AwaitSightsResponse]) -> (String, bool) {
@@ -119,6 +127,20 @@ mod tests {
                 &["a1", "a2"],
                 vec![replica(&[("a1", true, b)], &[])],
                 "unknown, not by a1",
+                false,
+            ),
+            (
+                "two reach nothing, and a third a sampled node",
+                &["a1", "a2", "a3"],
+                vec![sampling(replica(&[("a1", true, b), ("a2", true, b), ("a3", true, none)], &[]))],
+                "unknown, not by a1,a2",
+                false,
+            ),
+            (
+                "all that sample reach it",
+                &["a1", "a2"],
+                vec![sampling(replica(&[("a1", true, none)], &[]))],
+                "none",
                 false,
             ),
             ("the only node", &["a1"], vec![replica(&[("a1", true, b)], &[])], "down by a1", false),

@@ -133,11 +133,12 @@ impl Paths {
 
     /// What is to be done now, and whether a path changed.
     pub fn poll(&mut self, now: Instant) -> (Vec<Action>, bool) {
-        let (mut actions, mut changed) = (Vec::new(), false);
+        let (mut actions, mut changed, mut is_alarmed) = (Vec::new(), false, false);
         for (to, path) in &mut self.all {
             if path.next_probe <= now {
                 if path.unanswered >= MISSES && path.state != State::Down {
                     changed |= path.enter(State::Down);
+                    is_alarmed = true;
                 }
                 path.sequence = path.sequence.wrapping_add(1);
                 path.unanswered = path.unanswered.saturating_add(1);
@@ -165,7 +166,19 @@ impl Paths {
                 actions.push(Action::Handshake { to: *to });
             }
         }
+        if is_alarmed {
+            self.look_at_samples(now);
+        }
         (actions, changed)
+    }
+
+    /// A path has died: whether others have, too, must not wait for their turn. By that the own side's loss of everything is
+    /// told from the loss of one cluster.
+    fn look_at_samples(&mut self, now: Instant) {
+        let waiting = |path: &&mut Path| path.interest == Interest::Sampled && path.state == State::Up;
+        for path in self.all.values_mut().filter(waiting) {
+            path.next_probe = path.next_probe.min(now);
+        }
     }
 
     /// Does not wait for the next probe of the paths that do not work.
@@ -346,6 +359,21 @@ mod tests {
         assert!(run.is_up());
         run.paths.set_targets(&BTreeMap::from([(THERE, Interest::Used)]), false, HERE, run.now);
         assert!(run.is_up(), "used again at once");
+    }
+
+    #[test]
+    fn when_one_path_dies_the_sampled_ones_are_looked_at_at_once() {
+        let mut run = Run::new(false);
+        let other = Ipv4Addr::new(172, 30, 3, 11);
+        let both = BTreeMap::from([(THERE, Interest::Used), (other, Interest::Sampled)]);
+        run.paths.set_targets(&both, false, HERE, run.now);
+        run.pass(100);
+        assert!(run.paths.all[&other].is_up());
+        run.answers = false;
+        run.pass(1_300);
+        assert!(!run.is_up());
+        run.pass(1_300);
+        assert!(!run.paths.all[&other].is_up());
     }
 
     #[test]
