@@ -22,6 +22,9 @@ const SEEN_WITHIN: Duration = Duration::from_millis(2_500);
 /// Paths that are down while control is well (`federation::liveness::PATHS_ALONE`), and their detection.
 const PATHS_ALONE: Duration = Duration::from_secs(10);
 
+/// A cluster that is looked at no more would be taken to be well after a second.
+const STILL_OUT: Duration = Duration::from_secs(6);
+
 /// A Service as cluster-a uses it.
 struct Used {
     /// Of cluster-b: live, stale or withdrawn; and why.
@@ -99,6 +102,10 @@ fn a_lost_cluster_is_out_in_three_seconds_and_one_that_only_does_not_answer_keep
     assert!((PATHS_ALONE..=PATHS_ALONE + SEEN_WITHIN).contains(&took), "{took:?}");
     assert_eq!(answers(&catalog), None, "the own backends serve on");
     row("datapath of cluster-b", "ledger", "withdrawn for everybody", seconds(took));
+    holds_for(STILL_OUT, || {
+        let now = used(&s, "ledger").unwrap();
+        assert_eq!(now.state, "withdrawn", "nothing of it is in use, and nothing is better: {}", now.reason);
+    });
     s.lab.wan.restore("cluster-b").unwrap();
     row("  it is back", "both", "used again", seconds(wait_live(&s, Instant::now())));
 
