@@ -9,7 +9,6 @@ use mesh_runtime::{Mistakes, telemetry};
 use mesh_types::ClusterName;
 
 use crate::cleanup::everywhere;
-use crate::compile::services::Scope;
 use crate::underlay::Choice;
 use crate::{check, cleanup, dump, enrol};
 
@@ -144,9 +143,6 @@ pub struct AgentArgs {
     /// Which WireGuard: the kernel's, mesh-tunnel's, or the kernel's if it has one
     #[arg(long, env = "ISTHMUS_WIREGUARD", value_name = "KIND", default_value = "auto")]
     wireguard: String,
-    /// Which of the own cluster's Services are balanced here: all, or global ones alone, and the others by kube-proxy
-    #[arg(long, env = "ISTHMUS_SERVICES", value_name = "KIND", default_value = "all")]
-    services: String,
     /// Metrics and health; shows no secret
     #[arg(long, env = "ISTHMUS_LISTEN_METRICS", value_name = "ADDRESS", default_value = "0.0.0.0:9974")]
     listen_metrics: String,
@@ -169,7 +165,6 @@ pub struct Settings {
     pub node_ip: Option<Ipv4Addr>,
     pub uplink: Option<String>,
     pub wireguard: Choice,
-    pub services: Scope,
     pub listen_metrics: SocketAddr,
     pub vxlan_port: u16,
     pub wireguard_port: u16,
@@ -226,14 +221,6 @@ impl AgentArgs {
                 Choice::Auto
             }
         };
-        let services = match self.services.as_str() {
-            "all" => Some(Scope::All),
-            "global" => Some(Scope::Global),
-            other => {
-                mistakes.add("--services", format!("{other:?}: use all or global"));
-                None
-            }
-        };
         let listen: Result<SocketAddr, _> = self.listen_metrics.parse();
         let listen = listen.map_err(|_says_no_more| format!("{:?} is not ADDRESS:PORT", self.listen_metrics));
         let listen_metrics = mistakes.check("--listen-metrics", listen);
@@ -258,7 +245,6 @@ impl AgentArgs {
                 node_ip,
                 uplink: self.uplink,
                 wireguard,
-                services: services?,
                 listen_metrics: listen_metrics?,
                 vxlan_port: vxlan_port?,
                 wireguard_port: wireguard_port?,

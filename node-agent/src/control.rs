@@ -30,7 +30,6 @@ use crate::attach::Devices;
 use crate::bpf::{EndpointsMap, IpCacheMap, NodesMap, ServicesMaps};
 use crate::compile::claims::Claims;
 use crate::compile::plan::Plan;
-use crate::compile::services::Scope;
 use crate::compile::{Facts, Refusal};
 use crate::desired::{Changes, View};
 use crate::metrics::Metrics;
@@ -88,7 +87,6 @@ pub struct Wiring {
 pub struct Options {
     pub cgroup_root: PathBuf,
     pub vxlan_port: u16,
-    pub services: Scope,
 }
 
 /// What the next housekeeping works out anew.

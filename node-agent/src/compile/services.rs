@@ -56,23 +56,10 @@ impl Candidate for Choice<'_> {
     }
 }
 
-/// Which Services of the own cluster are balanced here. Those that only other clusters have always are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    All,
-    /// Global ones alone. Where kube-proxy does the others, they must be left to it: it follows the API server, and this
-    /// agent a server that is itself behind such a Service. Whoever balances that one by what it last said of itself finds
-    /// nobody there once its pod is another.
-    Global,
-}
-
-pub fn plan(facts: Facts<'_>, scope: Scope, name: &ServiceName, group: &ServiceGroup) -> ServicePlan {
+pub fn plan(facts: Facts<'_>, name: &ServiceName, group: &ServiceGroup) -> ServicePlan {
     let mut plan = ServicePlan::default();
     let Some(own) = facts.local() else { return plan };
     let local = group.declared.get(&own.name);
-    if scope == Scope::Global && local.is_some_and(|service| !service.global) {
-        return plan;
-    }
     let consumer = Consumer { cluster: &own.name, local: local.map(|s| (s.global, &s.prefers)) };
     for service in declarations(&own.name, group) {
         for frontend in &service.frontends {

@@ -60,8 +60,7 @@ impl Control {
     fn realize_service(&mut self, name: &ServiceName) -> BTreeSet<ServiceName> {
         let now = Instant::now();
         let group = self.view.service(name);
-        let mut plan =
-            group.map(|group| services::plan(self.facts(), self.options.services, name, group)).unwrap_or_default();
+        let mut plan = group.map(|group| services::plan(self.facts(), name, group)).unwrap_or_default();
         let wishes = plan.frontends.iter().map(|f| (f.key, f.claim.clone())).collect();
         let others = self.claims.set(name, wishes);
         let mut owned = BTreeSet::new();

@@ -13,7 +13,6 @@ use mesh_types::{
     SecurityIdentity, ServiceName,
 };
 use node_agent::attach::Devices;
-use node_agent::compile::services::Scope;
 use node_agent::control::{Control, Event, Options, Wiring};
 use node_agent::metrics::Metrics;
 use node_agent::netlink::pods::PodDevice;
@@ -65,7 +64,7 @@ fn start(node: &Node, cgroup: &Cgroup) -> Running {
             missed: Arc::new(Notify::new()),
         };
         let guard = readiness.await_for("the view");
-        let options = Options { cgroup_root, vxlan_port: 8473, services: Scope::All };
+        let options = Options { cgroup_root, vxlan_port: 8473 };
         let metrics = Metrics::register(&mut Registry::default());
         let control = Control::new(options, Arc::clone(&datapath), wiring, metrics, guard).unwrap();
         tasks.spawn("control", OnExit::Log, control.run(tasks.shutdown().clone()));

@@ -8,7 +8,7 @@ use super::*;
 use crate::compile::fixture::{Mesh, addr, cart};
 
 fn plan_of(mesh: &Mesh) -> ServicePlan {
-    plan(mesh.facts(), Scope::All, &cart(), mesh.view.service(&cart()).unwrap())
+    plan(mesh.facts(), &cart(), mesh.view.service(&cart()).unwrap())
 }
 
 fn addresses(mesh: &Mesh) -> Vec<String> {
@@ -159,26 +159,4 @@ fn a_port_that_no_backend_serves_has_none() {
     mesh.put(Object::Backend(backend));
     assert!(addresses(&mesh).is_empty());
     assert_eq!(plan_of(&mesh).frontends.len(), 1, "and refuses connections rather than let them pass");
-}
-
-#[test]
-fn beside_kube_proxy_a_service_that_is_not_global_is_left_to_it() {
-    let mut mesh = Mesh::connected();
-    let service = Mesh::service("a", "10.101.0.9", Affinity::None);
-    mesh.put(Object::Service(Service { global: false, shared: false, ..service }));
-    mesh.backend("a", "10.1.2.5");
-    let frontends =
-        |mesh: &Mesh, scope| plan(mesh.facts(), scope, &cart(), mesh.view.service(&cart()).unwrap()).frontends.len();
-    assert_eq!((frontends(&mesh, Scope::All), frontends(&mesh, Scope::Global)), (1, 0));
-    mesh.global_service("a", "10.101.0.9");
-    assert_eq!(frontends(&mesh, Scope::Global), 1);
-}
-
-#[test]
-fn what_only_a_peer_has_is_balanced_beside_kube_proxy_too() {
-    let mut mesh = Mesh::connected();
-    mesh.global_service("b", "10.102.0.9");
-    mesh.backend("b", "10.2.1.5");
-    let group = mesh.view.service(&cart()).unwrap();
-    assert_eq!(plan(mesh.facts(), Scope::Global, &cart(), group).frontends.len(), 1);
 }
