@@ -12,8 +12,8 @@ use topology_tests::docs::steps::Step;
 
 use crate::terminal::{Came, Terminal};
 
-/// How long a block that settles may take for it.
-const SETTLES: Duration = Duration::from_secs(30);
+/// How long a block that settles may take for it. Pods that do not listen to their end are terminating for half of it.
+const SETTLES: Duration = Duration::from_mins(1);
 /// Goes on after a command that failed: for whoever writes pages.
 const GO_ON: &str = "ISTHMUS_DOCS_GO_ON";
 /// Of a command, in a line of progress.
