@@ -96,7 +96,11 @@ pub async fn run(settings: Settings, bpffs: &Path, shutdown: Shutdown) -> anyhow
         status,
         missed,
     };
-    let options = Options { cgroup_root: settings.cgroup_root.clone(), vxlan_port: settings.vxlan_port };
+    let options = Options {
+        cgroup_root: settings.cgroup_root.clone(),
+        leaves_own_services: settings.leaves_own_services,
+        vxlan_port: settings.vxlan_port,
+    };
     let control = Control::new(options, Arc::clone(&datapath), wiring, metrics.clone(), first_sync)?;
 
     tasks.spawn("admin", OnExit::Shutdown, admin.run(shutdown.clone()));

@@ -134,6 +134,9 @@ pub struct AgentArgs {
     /// The cgroup (v2) under which this node's pods are; of several, parted by commas, the first that exists
     #[arg(long, env = "ISTHMUS_CGROUP_ROOT", value_name = "DIR", value_delimiter = ',')]
     cgroup_root: Vec<PathBuf>,
+    /// Leave Services of the own cluster that are not global to whoever translates them anyway: kube-proxy, in Kubernetes
+    #[arg(long, env = "ISTHMUS_LEAVE_OWN_SERVICES")]
+    leave_own_services: bool,
     /// Address by which other nodes reach this one; the uplink's where absent
     #[arg(long, env = "ISTHMUS_NODE_IP", value_name = "ADDRESS")]
     node_ip: Option<String>,
@@ -162,6 +165,7 @@ pub struct AgentArgs {
 pub struct Settings {
     pub identity: enrol::Options,
     pub cgroup_root: PathBuf,
+    pub leaves_own_services: bool,
     pub node_ip: Option<Ipv4Addr>,
     pub uplink: Option<String>,
     pub wireguard: Choice,
@@ -242,6 +246,7 @@ impl AgentArgs {
                     state_dir: self.state_dir,
                 },
                 cgroup_root: cgroup_root?,
+                leaves_own_services: self.leave_own_services,
                 node_ip,
                 uplink: self.uplink,
                 wireguard,

@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub guarded: &'a BTreeSet<IpAddr>,
     /// What this node's probes say of other nodes.
     pub paths: &'a BTreeMap<IpAddr, bool>,
+    /// Somebody else translates Services of the own cluster that are not global.
+    pub leaves_own_services: bool,
 }
 
 /// Something of the view that was left out, with the reason for people.

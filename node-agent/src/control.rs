@@ -86,6 +86,8 @@ pub struct Wiring {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub cgroup_root: PathBuf,
+    /// Somebody else translates Services of the own cluster that are not global.
+    pub leaves_own_services: bool,
     pub vxlan_port: u16,
 }
 
@@ -326,7 +328,8 @@ impl Control {
     }
 
     fn facts(&self) -> Facts<'_> {
-        Facts { view: &self.view, guarded: &self.open, paths: &self.paths }
+        let leaves_own_services = self.options.leaves_own_services;
+        Facts { view: &self.view, guarded: &self.open, paths: &self.paths, leaves_own_services }
     }
 }
 

@@ -94,7 +94,7 @@ impl Mesh {
     }
 
     pub(crate) fn facts(&self) -> Facts<'_> {
-        Facts { view: &self.view, guarded: &self.guarded, paths: &self.paths }
+        Facts { view: &self.view, guarded: &self.guarded, paths: &self.paths, leaves_own_services: false }
     }
 
     pub(crate) fn put(&mut self, object: Object) {

@@ -17,6 +17,9 @@ pub struct FrontendPlan {
     pub key: ServiceKey,
     pub claim: Claim,
     pub backends: Vec<BackendPlan>,
+    /// The address is this service's, and is not translated here. So a cluster whose agents are cut off from their server
+    /// has working names and Services, and agents find a server that has moved: what an agent holds is as old as its view.
+    pub is_left: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,7 @@ pub fn plan(facts: Facts<'_>, name: &ServiceName, group: &ServiceGroup) -> Servi
     let mut plan = ServicePlan::default();
     let Some(own) = facts.local() else { return plan };
     let local = group.declared.get(&own.name);
+    let is_left = facts.leaves_own_services && local.is_some_and(|service| !service.global);
     let consumer = Consumer { cluster: &own.name, local: local.map(|s| (s.global, &s.prefers)) };
     for service in declarations(&own.name, group) {
         for frontend in &service.frontends {
@@ -80,7 +84,8 @@ pub fn plan(facts: Facts<'_>, name: &ServiceName, group: &ServiceGroup) -> Servi
                 };
                 let claim =
                     Claim { is_remote: local.is_none(), cluster: service.cluster.clone(), service: name.clone() };
-                plan.frontends.push(FrontendPlan { key, claim, backends: backends(facts, consumer, group, port) });
+                let backends = if is_left { Vec::new() } else { backends(facts, consumer, group, port) };
+                plan.frontends.push(FrontendPlan { key, claim, backends, is_left });
             }
         }
     }

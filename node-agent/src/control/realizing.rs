@@ -66,6 +66,10 @@ impl Control {
         let mut owned = BTreeSet::new();
         for frontend in &plan.frontends {
             match self.claims.owner(&frontend.key) {
+                // Also what another service, an earlier agent or this service while it was global had written there.
+                Some(owner) if owner == name && frontend.is_left => {
+                    self.services.set(&frontend.key, None, now);
+                }
                 Some(owner) if owner == name => {
                     self.services.set(&frontend.key, Some(&frontend.backends), now);
                     owned.insert(frontend.key);

@@ -65,8 +65,9 @@ pub fn all() -> Result<Vec<String>> {
     for folder in ["docs", "docs/guide"] {
         let entries = std::fs::read_dir(root().join(folder)).with_context(|| format!("list {folder}"))?;
         for entry in entries {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".md") {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
                 found.push(format!("{folder}/{name}"));
             }
         }

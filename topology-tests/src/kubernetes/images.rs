@@ -135,6 +135,9 @@ pub fn write_all(folder: &Path, coredns: &Path, workload: &Path) -> Result<Vec<P
 /// started by it that is not named.
 pub fn write_busybox(name: &str, to: &Path) -> Result<()> {
     let mut image = Image::new(name, &[]);
+    let mut folder = header(0, tar::EntryType::Directory);
+    folder.set_mode(0o1777);
+    image.layer.append_data(&mut folder, "tmp/", std::io::empty()).context("add a folder")?;
     image.applets()?;
     image.write(to)
 }

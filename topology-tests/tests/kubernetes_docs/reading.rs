@@ -12,12 +12,14 @@ use topology_tests::docs::steps::Step;
 
 use crate::terminal::{Came, Terminal};
 
-/// How long a block that settles may take for it.
-const SETTLES: Duration = Duration::from_secs(30);
+/// How long a block that settles may take for it. Pods that do not listen to their end are terminating for half of it.
+const SETTLES: Duration = Duration::from_mins(1);
 /// Goes on after a command that failed: for whoever writes pages.
 const GO_ON: &str = "ISTHMUS_DOCS_GO_ON";
 /// Of a command, in a line of progress.
 const WIDTH: usize = 100;
+/// Of what came, in a fault.
+const MOST_LINES: usize = 60;
 
 /// What a reading came to.
 #[derive(Debug, Default)]
@@ -129,8 +131,9 @@ fn difference(marks: &Marks, step: &Step, came: &Came) -> Option<String> {
 }
 
 fn describe(step: &Step, wrong: &str, came: Option<&Came>) -> String {
-    let indented =
-        |text: &str| text.trim_end().lines().map(|line| format!("    {line}\n")).collect::<Vec<_>>().concat();
+    let indented = |text: &str| {
+        text.trim_end().lines().take(MOST_LINES).map(|line| format!("    {line}\n")).collect::<Vec<_>>().concat()
+    };
     let (came, took) = came.map_or(("", Duration::ZERO), |came| (came.output.as_str(), came.took));
     format!(
         "{wrong}\n  command:\n{}  the page shows:\n{}  came, after {:.1} s:\n{}",

@@ -27,7 +27,7 @@ pub(crate) fn create_ca(output: Output, args: &CreateCa) -> Result<Exit, Failure
     let (_, cas) = CaFolder::open(&args.out, &cluster).map_err(|error| Failure::new(Exit::Failed, &folder, &error))?;
     let created = Created { cluster: cluster.to_string(), uuid: cas.current.uuid().to_string(), folder };
     output.data(&created, |c, _colour| {
-        format!("{}/ca.crt and ca.key: the CA of {} (uuid {})", c.folder, c.cluster, c.uuid)
+        format!("{}/ca.crt and ca.key: the CA of {} (uuid {})\n", c.folder, c.cluster, c.uuid)
     })?;
     output::note(
         "ca.key signs everything of this cluster: hand it over (a Secret, --ca-seed-dir), then delete it here",

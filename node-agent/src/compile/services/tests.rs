@@ -46,6 +46,22 @@ fn a_service_that_only_a_peer_has_is_reached_by_the_peers_address() {
 }
 
 #[test]
+fn an_own_service_that_is_not_global_keeps_its_address_and_may_be_left_to_others() {
+    let mut mesh = Mesh::connected();
+    mesh.global_service("b", "10.102.0.9");
+    mesh.backend("a", "10.1.2.5");
+    let own = Mesh::service("a", "10.101.0.9", Affinity::None);
+    for (global, leaves, is_left) in [(false, true, true), (false, false, false), (true, true, false)] {
+        mesh.put(Object::Service(Service { global, ..own.clone() }));
+        let facts = Facts { leaves_own_services: leaves, ..mesh.facts() };
+        let plan = plan(facts, &cart(), mesh.view.service(&cart()).unwrap());
+        let frontend = &plan.frontends[0];
+        assert_eq!((IpAddr::from(frontend.key.addr), frontend.claim.is_remote), (addr("10.101.0.9"), false));
+        assert_eq!((frontend.is_left, frontend.backends.is_empty()), (is_left, is_left), "{global} {leaves}");
+    }
+}
+
+#[test]
 fn what_is_not_shared_is_not_used() {
     let mut mesh = Mesh::connected();
     let service = Mesh::service("b", "10.102.0.9", Affinity::None);
