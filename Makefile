@@ -72,7 +72,7 @@ test-k8s-mcs:
 test-k8s-meshctl:
 	cargo xtask test-k8s --test kubernetes_meshctl $(ARGS)
 
-# 500 Services with 5,000 endpoints, and what they cost: five minutes; fewer: ISTHMUS_KUBE_SCALE=100 make test-k8s-scale
+# 500 Services with 5,000 endpoints, and what they cost: four minutes; fewer: ISTHMUS_KUBE_SCALE=100 make test-k8s-scale
 test-k8s-scale:
 	cargo xtask test-k8s --test kubernetes_scale $(ARGS)
 

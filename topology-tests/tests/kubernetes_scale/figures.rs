@@ -29,17 +29,17 @@ pub(crate) struct Figures {
     pub(crate) change: Window,
     /// Of pods' readiness, in the window of change.
     pub(crate) flips: usize,
-    pub(crate) restart: Restart,
+    pub(crate) restarts: Vec<Restart>,
     pub(crate) whole_test: f64,
 }
 
 impl Figures {
     pub(crate) fn print(&self) {
-        let Self { made, in_slices, in_the_other_map, quiet, change, restart, .. } = self;
+        let Self { made, in_slices, in_the_other_map, quiet, change, restarts, .. } = self;
         eprintln!(
             "{} Services, {} endpoints, {} fake nodes, built as {}: made after {made} s, in slices after {in_slices} s, in the \
-             other cluster's map after {in_the_other_map} s; {} keys written",
-            self.services, self.endpoints, self.fake_nodes, self.profile, restart.keys_before
+             other cluster's map after {in_the_other_map} s",
+            self.services, self.endpoints, self.fake_nodes, self.profile
         );
         let mut usage =
             table(&["process", "cluster", "quiet: % of a core", "MiB", "most", "change: % of a core", "MiB", "most"]);
@@ -76,7 +76,13 @@ impl Figures {
             change.source_requests,
             change.seconds
         );
-        eprintln!("{restart:?}");
+        let mut table =
+            table(&["killed", "away s", "followed after s", "requests of the mesh", "keys written", "before"]);
+        for one in restarts {
+            let figures = [one.away, one.followed_after, one.mesh_requests, one.keys_written, one.keys_before];
+            table.add_row([vec![one.killed.to_string()], figures.map(|figure| figure.to_string()).to_vec()].concat());
+        }
+        eprintln!("{table}");
     }
 
     pub(crate) fn write(self) -> Result<()> {

@@ -43,7 +43,8 @@ pub(crate) fn pods(services: usize) -> impl Iterator<Item = Pod> {
 }
 
 /// So many Services fit into the fake nodes' prefixes, with one pod to spare on each node.
-pub(crate) const MOST_SERVICES: usize = 250 * NODES / ENDPOINTS_OF_A_SERVICE;
+pub(crate) const MOST_SERVICES: usize = MOST_ON_A_NODE * NODES / ENDPOINTS_OF_A_SERVICE;
+const MOST_ON_A_NODE: usize = 250;
 
 impl Pod {
     pub(crate) fn name(self) -> String {
@@ -52,12 +53,21 @@ impl Pod {
 
     /// Pods of one Service are on different nodes.
     fn node(self) -> usize {
-        (self.service * ENDPOINTS_OF_A_SERVICE + self.index) % NODES
+        self.place().0
     }
 
     fn address(self, plan: &ClusterPlan) -> Ipv4Addr {
-        let on_the_node = (self.service * ENDPOINTS_OF_A_SERVICE + self.index) / NODES + 1;
-        within(plan.pod_cidr.network(), (FIRST + self.node()) * 256 + on_the_node)
+        let (node, nth) = self.place();
+        within(plan.pod_cidr.network(), (FIRST + node) * 256 + nth)
+    }
+
+    /// Its node, and which address there. One more than a Service has at first gets the one that each node has to spare.
+    fn place(self) -> (usize, usize) {
+        if self.index >= ENDPOINTS_OF_A_SERVICE {
+            return (self.service % NODES, MOST_ON_A_NODE + 1);
+        }
+        let number = self.service * ENDPOINTS_OF_A_SERVICE + self.index;
+        (number % NODES, number / NODES + 1)
     }
 
     pub(crate) fn object(self) -> Value {
