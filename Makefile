@@ -1,5 +1,5 @@
 # Thin: every command lives in xtask. `cargo xtask help` lists them all; what is in ARGS is passed on.
-.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s test-k8s-docs test-k8s-mcs test-k8s-meshctl test-k8s-faults test-k8s-matrix test-k8s-upgrade images lint clean
+.PHONY: demo test bench bench-store bench-federation sim chaos fuzz plant kube-apiserver k8s-tools test-k8s test-k8s-docs test-k8s-mcs test-k8s-meshctl test-k8s-faults test-k8s-matrix test-k8s-upgrade test-k8s-scale images lint clean
 
 # rust-toolchain.toml pins 1.95.0. Where rustup may not fetch it, an installed stable of the same version is as good.
 ifneq ($(shell rustc --version >/dev/null 2>&1 && echo here),here)
@@ -75,6 +75,10 @@ test-k8s-meshctl:
 # Every command of the users' documents: five minutes.
 test-k8s-docs:
 	cargo xtask test-k8s --test kubernetes_docs $(ARGS)
+
+# 500 Services with 5,000 endpoints, and what they cost: four minutes; fewer: ISTHMUS_KUBE_SCALE=100 make test-k8s-scale
+test-k8s-scale:
+	cargo xtask test-k8s --test kubernetes_scale $(ARGS)
 
 # An upgrade from the previous commit and back, under load; from another: make test-k8s-upgrade ARGS='--from v1'
 test-k8s-upgrade:

@@ -68,6 +68,8 @@ struct Made {
     digest: String,
     archive: PathBuf,
     bytes: u64,
+    /// That its programs were built with: what is measured of them says so.
+    profile: &'static str,
 }
 
 pub(crate) fn run(repo: &Repo, options: &Options) -> Result<bool> {
@@ -92,7 +94,8 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<bool> {
         let beside = folder.join(format!("{}.cdx.json", image.name));
         std::fs::write(&beside, &sbom).with_context(|| format!("cannot write {}", beside.display()))?;
         let bytes = archive.layer_bytes();
-        made.push(Made { name: image.name, reference, digest: archive.digest, archive: path, bytes });
+        let profile = if options.dev { "dev" } else { "release" };
+        made.push(Made { name: image.name, reference, digest: archive.digest, archive: path, bytes, profile });
     }
     let list = folder.join("images.json");
     std::fs::write(&list, serde_json::to_string_pretty(&made)?).with_context(|| list.display().to_string())?;

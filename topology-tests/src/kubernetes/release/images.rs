@@ -18,6 +18,9 @@ struct Built {
     name: String,
     reference: String,
     archive: PathBuf,
+    /// Absent where another version made the list.
+    #[serde(default)]
+    profile: String,
 }
 
 /// What is to be loaded on the nodes, and what the chart calls it.
@@ -26,6 +29,8 @@ pub struct Images {
     pub archives: Vec<PathBuf>,
     pub registry: String,
     pub tag: String,
+    /// That their programs were built with.
+    pub profile: String,
 }
 
 impl Images {
@@ -42,15 +47,16 @@ impl Images {
         let all: Vec<Built> = serde_json::from_slice(&text)
             .map_err(|error| format!("{} is no list of images: {error}", list.display()))?;
         let mut archives = Vec::new();
-        let mut prefix = None;
+        let (mut prefix, mut profile) = (None, String::new());
         for name in NEEDED {
             let built = all.iter().find(|image| image.name == name && image.archive.is_file());
             let built = built.ok_or_else(|| format!("no image {name} in {}: build with `{build}`", list.display()))?;
             archives.push(built.archive.clone());
+            profile.clone_from(&built.profile);
             prefix = built.reference.split_once(&format!("/{name}:"));
         }
         let (registry, tag) = prefix.ok_or_else(|| format!("{} names images in no registry", list.display()))?;
-        Ok(Self { archives, registry: registry.to_owned(), tag: tag.to_owned() })
+        Ok(Self { archives, registry: registry.to_owned(), tag: tag.to_owned(), profile })
     }
 
     /// Puts them on all nodes, those of different nodes at the same time.
