@@ -153,6 +153,22 @@ impl<'a> Release<'a> {
         proc::output_given(&format!("meshctl {}", args.join(" ")), command, input.unwrap_or_default())
     }
 
+    /// Deletes the first replica's pod, and gives how long it takes until all agents are connected to the next one, which has
+    /// another address.
+    pub fn replace_server(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        self.kubectl.run(&["delete", "pod", SERVER, "-n", NAMESPACE])?;
+        self.kubectl.rolled_out(NAMESPACE, "statefulset/isthmus-mesh-apiserver", READY)?;
+        let nodes = self.cluster.nodes.len();
+        wait_for(&format!("agents of {} to find the server in its new place", self.name()), READY, || {
+            let status: Value = serde_json::from_str(&self.meshctl(&["status", "-o", "json"], None)?)?;
+            let agents = status["clusters"][0]["agents"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let connected = agents.iter().filter(|agent| agent["connected"] == true).count();
+            if connected == nodes { Ok(Some(())) } else { anyhow::bail!("{connected} of {nodes} are connected") }
+        })?;
+        Ok(begun.elapsed())
+    }
+
     /// Joins another cluster: that one makes a token, this one redeems it. Gives when the command to join began.
     pub fn connect(&self, id: u32, other: &Release<'_>) -> Result<Instant> {
         let id = id.to_string();

@@ -111,6 +111,9 @@ fn two_clusters_of_different_networks_become_one_mesh_and_part_without_a_trace()
     });
     let install_to_ready = begun.elapsed();
     println!("install to ready: {:.1} s", install_to_ready.as_secs_f64());
+    // It is found by its Service, which must not hang on what the server itself last said.
+    let replaced = a.replace_server().unwrap();
+    println!("mesh-apiserver's pod deleted to all agents connected to the next: {:.1} s", replaced.as_secs_f64());
 
     b.kubectl().run(&["scale", "deployment", "far", "-n", "default", "--replicas=1"]).unwrap();
     b.pods("app=far", 1).unwrap();
