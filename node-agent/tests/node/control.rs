@@ -64,7 +64,7 @@ fn start(node: &Node, cgroup: &Cgroup) -> Running {
             missed: Arc::new(Notify::new()),
         };
         let guard = readiness.await_for("the view");
-        let options = Options { cgroup_root, vxlan_port: 8473 };
+        let options = Options { cgroup_root, leaves_own_services: false, vxlan_port: 8473 };
         let metrics = Metrics::register(&mut Registry::default());
         let control = Control::new(options, Arc::clone(&datapath), wiring, metrics, guard).unwrap();
         tasks.spawn("control", OnExit::Log, control.run(tasks.shutdown().clone()));
