@@ -37,12 +37,15 @@ const OPEN_THE_PORT: &str = "open 51881/udp between the nodes of both clusters (
 pub(super) struct Diagnosis {
     pub(super) fault: String,
     pub(super) next: String,
+    /// This version does not carry it: no fault of anybody's clusters.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) not_served: bool,
 }
 
 /// `failed` are all cells that did.
 pub(super) fn diagnose(cell: &Cell, why: &str, failed: &[&Cell], sides: &[Side], namespace: &str) -> Diagnosis {
     let (from, to) = (&sides[cell.from], &sides[cell.to]);
-    let said = |fault: String, next: String| Diagnosis { fault, next };
+    let said = |fault: String, next: String| Diagnosis { fault, next, not_served: false };
     if why.contains("address is lost") {
         return said(
             format!("{why}: something between them masquerades"),
@@ -109,13 +112,12 @@ pub(super) fn diagnose(cell: &Cell, why: &str, failed: &[&Cell], sides: &[Side],
             other.from == cell.from && other.to == cell.to && other.client == Client::Pod && other.target == To::Service
         };
         if cell.client == Client::Host && !failed.iter().any(|other| is_by_pods(&other)) {
-            return said(
-                format!(
-                    "pods of {} reach Services of {}, and processes in its nodes' own network do not",
-                    from.context, to.context
-                ),
-                "run the client in a pod of its own network (no hostNetwork)".to_owned(),
+            let fault = format!(
+                "pods of {} reach Services of {}; processes in its nodes' own network are not served in this version",
+                from.context, to.context
             );
+            let next = "run the client in a pod of its own network (no hostNetwork)".to_owned();
+            return Diagnosis { fault, next, not_served: true };
         }
         return said(
             format!("the pods of {} are reached, and not by a Service of {}", to.context, from.context),
@@ -143,7 +145,7 @@ pub(super) fn diagnose(cell: &Cell, why: &str, failed: &[&Cell], sides: &[Side],
 
 /// Whether the agents at both ends are as they must be.
 fn agent(cell: &Cell, from: &Side, to: &Side) -> Option<Diagnosis> {
-    let said = |fault: String, next: String| Some(Diagnosis { fault, next });
+    let said = |fault: String, next: String| Some(Diagnosis { fault, next, not_served: false });
     let Some(agent) = from.agents.iter().find(|agent| agent.node == cell.node) else {
         return said(
             format!("node {} of {} has no agent", cell.node, from.context),

@@ -55,6 +55,10 @@ impl Row {
         Self { why: why.to_owned(), diagnosis: Some(diagnosis), ..Self::of(from, to, cell) }
     }
 
+    fn is_not_served(&self) -> bool {
+        self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.not_served)
+    }
+
     fn of(from: &str, to: &str, cell: &Cell) -> Self {
         Self {
             from: from.to_owned(),
@@ -73,7 +77,11 @@ impl Row {
 
 impl Report {
     pub(super) fn failed(&self) -> usize {
-        self.rows.iter().filter(|row| !row.passed).count()
+        self.rows.iter().filter(|row| !row.passed && !row.is_not_served()).count()
+    }
+
+    fn not_served(&self) -> usize {
+        self.rows.iter().filter(|row| row.is_not_served()).count()
     }
 
     /// Each fault once, with what to do, in the order in which they came.
@@ -91,8 +99,11 @@ impl Report {
     fn table(&self, colour: bool) -> String {
         let mut table = Table::new(["RESULT", "FROM", "NODE", "TO", "WAY", "AFTER", "SEEN AS"]);
         for row in &self.rows {
-            let result =
-                if row.passed { TableCell::toned("pass", Tone::Good) } else { TableCell::toned("FAIL", Tone::Bad) };
+            let result = match row.passed {
+                true => TableCell::toned("pass", Tone::Good),
+                false if row.is_not_served() => TableCell::toned("n/a", Tone::Warn),
+                false => TableCell::toned("FAIL", Tone::Bad),
+            };
             table.row([
                 result,
                 row.from.as_str().into(),
@@ -116,7 +127,11 @@ impl Report {
         for row in &self.rows {
             let mut status = TestCaseStatus::success();
             if let Some(diagnosis) = &row.diagnosis {
-                status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status = if diagnosis.not_served {
+                    TestCaseStatus::skipped()
+                } else {
+                    TestCaseStatus::non_success(NonSuccessKind::Failure)
+                };
                 status.set_message(&diagnosis.fault).set_type("unreached");
                 status.set_description(format!("{}\ndo: {}", row.why, diagnosis.next));
             }
@@ -140,8 +155,9 @@ pub(super) fn show(run: &Run, report: &Report) -> Result<(), Failure> {
     } else {
         run.output.data(report, Report::table)?;
     }
-    let (all, failed) = (report.rows.len(), report.failed());
-    output::note(format!("{} of {all} ways pass", all - failed));
+    let (all, failed, not_served) = (report.rows.len(), report.failed(), report.not_served());
+    let rest = if not_served > 0 { format!(", {not_served} are not served in this version") } else { String::new() };
+    output::note(format!("{} of {all} ways pass{rest}", all - failed - not_served));
     Ok(())
 }
 
@@ -163,7 +179,11 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         let answer = Answer { cluster: "a".into(), pod: "server".into(), peer: "10.1.1.2".into() };
-        let diagnosis = Diagnosis { fault: "ka is <not> joined to kb".into(), next: "meshctl connect ka kb".into() };
+        let diagnosis = Diagnosis {
+            fault: "ka is <not> joined to kb".into(),
+            next: "meshctl connect ka kb".into(),
+            not_served: false,
+        };
         let rows = vec![
             Row::passed("ka", "ka", &cell(0), &answer, Duration::from_millis(7)),
             Row::failed("ka", "kb", &cell(1), "no answer", diagnosis.clone()),
@@ -178,6 +198,20 @@ mod tests {
         assert!(text.contains("pass    ka    a1    ka  pod -> service, tcp  7 ms   10.1.1.2\n"), "{text}");
         assert!(text.ends_with("\nka is <not> joined to kb (2 ways)\n  do: meshctl connect ka kb\n"), "{text}");
         assert_eq!(report().failed(), 2);
+    }
+
+    #[test]
+    fn what_this_version_does_not_carry_is_neither_passed_nor_a_failure() {
+        let mut report = report();
+        let none = Diagnosis { fault: "hosts".into(), next: "use a pod".into(), not_served: true };
+        for row in &mut report.rows[1..] {
+            row.diagnosis = Some(none.clone());
+        }
+        assert_eq!((report.failed(), report.not_served()), (0, 2));
+        assert!(report.table(false).contains("n/a     ka    a1    kb"), "{}", report.table(false));
+        let xml = report.junit().unwrap();
+        assert!(xml.contains("failures=\"0\"") && xml.contains("<skipped"), "{xml}");
+        assert_eq!(serde_json::to_value(&report).unwrap()["rows"][1]["not_served"], true);
     }
 
     #[test]
