@@ -32,7 +32,7 @@ impl Pace {
 
     /// From when on a batch of so many changes may be written; a moment that is over means now.
     pub(super) fn earliest(&self, events: usize, now: Instant) -> Instant {
-        if events as f64 <= self.allowance(now) {
+        if number(events) <= self.allowance(now) {
             return now;
         }
         self.written_at.map_or(now, |written_at| written_at + GATHERED)
@@ -41,7 +41,7 @@ impl Pace {
     /// A batch of so many changes is written.
     pub(super) fn wrote(&mut self, events: usize, now: Instant) {
         // Never below nothing: what a listing brings is not paid for afterwards.
-        self.allowance = (self.allowance(now) - events as f64).max(0.0);
+        self.allowance = (self.allowance(now) - number(events)).max(0.0);
         self.at = now;
         self.written_at = Some(now);
     }
@@ -50,6 +50,11 @@ impl Pace {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         PER_SECOND.mul_add(since, self.allowance).min(BURST)
     }
+}
+
+/// Exact: a batch of 2^32 changes has been cut long before.
+fn number(events: usize) -> f64 {
+    u32::try_from(events).unwrap_or(u32::MAX).into()
 }
 
 #[cfg(test)]
