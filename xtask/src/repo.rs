@@ -26,9 +26,10 @@ impl Repo {
         Ok(Self { root, target: None })
     }
 
-    /// Another checkout, which builds into the folder of this one: crates that are not the project's are built once.
-    pub(crate) fn beside(&self, root: PathBuf) -> Self {
-        Self { root, target: Some(self.target()) }
+    /// Another checkout, with a folder of its own to build into. In one folder both would share what build scripts made: the
+    /// packages have the same names and places in both, and cargo tells them apart by nothing else.
+    pub(crate) fn elsewhere(root: PathBuf, target: PathBuf) -> Self {
+        Self { root, target: Some(target) }
     }
 
     /// A command of this cargo in the root, without input.

@@ -9,8 +9,10 @@ use crate::repo::{self, Repo, succeeds};
 use crate::{images, k8s};
 
 const TAG: &str = "previous";
-const CHECKOUT: &str = "previous/checkout";
-const IMAGES: &str = "previous/images";
+/// Below the build folder: the other commit's own, with its checkout and its images in it.
+const PREVIOUS: &str = "previous";
+const CHECKOUT: &str = "checkout";
+const IMAGES: &str = "images";
 const TARGET: &str = "kubernetes_faults";
 const TEST: &str = "upgrade";
 
@@ -22,7 +24,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn test(repo: &Repo, options: &Options) -> Result<bool> {
-    let checkout = repo.target().join(CHECKOUT);
+    let previous = repo.target().join(PREVIOUS);
+    let checkout = previous.join(CHECKOUT);
     if checkout.exists() {
         std::fs::remove_dir_all(&checkout).with_context(|| format!("cannot remove {}", checkout.display()))?;
     }
@@ -36,6 +39,6 @@ pub(crate) fn test(repo: &Repo, options: &Options) -> Result<bool> {
     if !unpacked || !tree.wait().context("cannot wait for git")?.success() {
         bail!("{} could not be checked out into {}", options.from, checkout.display());
     }
-    images::run(&repo.beside(checkout), &images::Options::of_another(TAG, IMAGES))?;
+    images::run(&Repo::elsewhere(checkout, previous), &images::Options::of_another(TAG, IMAGES))?;
     k8s::test(repo, &k8s::Options::only(TARGET, TEST))
 }

@@ -6,7 +6,7 @@ use etcd_client::GetOptions;
 
 use super::peer::Peer;
 use super::{Name, West, program, text};
-use crate::harness::{GLOBAL, SERVICE_EXPORT, Server, global_service, node, pod};
+use crate::harness::{GLOBAL, SERVICE_EXPORT, Server, global_service, node, pod, until};
 
 /// Three pages: 256, 256 and 88.
 const PODS: usize = 600;
@@ -35,8 +35,11 @@ async fn both_names_of_a_remote_cluster_get_all_of_the_checklist_and_nothing_els
     east.write("export.yaml", SERVICE_EXPORT);
     east.ready().await;
     let west = West::joined(&east, program).await;
-    let (want, cluster_id) = (exported(&east).await, east.status().await.store.unwrap().cluster_id);
-    assert_eq!(want.len(), 2 * PODS + 4, "a number and an address each, the node, the Service, its slice, its export");
+    // A number and an address each, the node, the Service, its slice, its export: once the folder was read.
+    let all = 2 * PODS + 4;
+    let look = || async { Some(exported(&east).await).filter(|found| found.len() == all) };
+    let want = until("export of all manifests", look);
+    let (want, cluster_id) = (want.await, east.status().await.store.unwrap().cluster_id);
 
     for name in [Name::Remote, Name::RemoteWest] {
         let mut cilium = west.cilium(&east, &[east.app.etcd], name, &[]);
