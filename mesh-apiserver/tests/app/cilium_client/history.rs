@@ -36,6 +36,8 @@ async fn a_compaction_costs_who_is_current_nothing_even_when_its_connection_brea
     let relay = Relay::to(east.app.etcd).await;
     let mut cilium = west.cilium(&east, &[relay.address], Name::RemoteWest, &[]);
     cilium.synced().await;
+    // A watch that is not there yet would begin before the compaction.
+    cilium.until_each("standing watch", &QUIET, |step| step.is("progress")).await;
 
     let compacted = compact(&east).await;
     // What nothing happens in is told that nothing has happened.
